@@ -1,0 +1,73 @@
+"""lcm:SubmitObjectsRequest: a Submission to text and back (ITI TF-2 3.42.4.1.2)."""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from schemas import rim
+from schemas.ns import LCM, RIM
+from xds.metadata import Association, DocumentEntry, Folder, Submission, SubmissionSet, Unrecognized
+from xds.problems import ErrorCode, fail
+
+_OBJECT_LIST = f"{{{RIM}}}RegistryObjectList"
+
+
+def decode_submission(element: etree._Element) -> Submission:
+    """The objects of a SubmitObjectsRequest, in their order. Failure (XDSRegistryMetadataError) without a RegistryObjectList."""
+    object_list = element.find(_OBJECT_LIST)
+    if object_list is None:
+        raise fail(ErrorCode.REGISTRY_METADATA_ERROR, "SubmitObjectsRequest: rim:RegistryObjectList is missing")
+    labels = _labels_beside(object_list)
+    sets: list[SubmissionSet] = []
+    entries: list[DocumentEntry] = []
+    folders: list[Folder] = []
+    associations: list[Association] = []
+    unrecognized: list[Unrecognized] = []
+    for child in object_list.iterchildren(tag=etree.Element):
+        # ObjectRefs announce ids that associations refer to; they say nothing that the associations do not.
+        if child.tag in (f"{{{RIM}}}Classification", f"{{{RIM}}}ObjectRef"):
+            continue
+        match rim.decode(child, labels):
+            case SubmissionSet() as found:
+                sets.append(found)
+            case DocumentEntry() as found:
+                entries.append(found)
+            case Folder() as found:
+                folders.append(found)
+            case Association() as found:
+                associations.append(found)
+            case Unrecognized() as found:
+                unrecognized.append(found)
+            case _:
+                pass
+    return Submission(
+        submission_sets=tuple(sets),
+        document_entries=tuple(entries),
+        folders=tuple(folders),
+        associations=tuple(associations),
+        unrecognized=tuple(unrecognized),
+    )
+
+
+def _labels_beside(object_list: etree._Element) -> dict[str, frozenset[str]]:
+    """Classification nodes of packages that stand beside the packages (ITI TF-3 4.2.1.1: inside or beside, both are legal)."""
+    labels: dict[str, frozenset[str]] = {}
+    for classification in object_list.iterchildren(f"{{{RIM}}}Classification"):
+        node = classification.get("classificationNode")
+        target = classification.get("classifiedObject", "")
+        if node is not None:
+            labels[target] = labels.get(target, frozenset()) | {node}
+    return labels
+
+
+def submission_text(submission: Submission) -> str:
+    """The `lcm:SubmitObjectsRequest` element, with the prefixes `lcm:` and `rim:` undeclared."""
+    objects = "".join([rim.to_text(obj) for obj in submission.objects])
+    objects += "".join([one.xml.decode() for one in submission.unrecognized])
+    return f"<lcm:SubmitObjectsRequest><rim:RegistryObjectList>{objects}</rim:RegistryObjectList></lcm:SubmitObjectsRequest>"
+
+
+def encode_submission(submission: Submission) -> bytes:
+    """The element as a document of its own."""
+    text = submission_text(submission)
+    return text.replace(">", f' xmlns:lcm="{LCM}" xmlns:rim="{RIM}">', 1).encode()
