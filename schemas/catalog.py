@@ -44,7 +44,7 @@ _SCHEMA_FILES: Final = {
     "xdsi": "xdsi.b.xsd",
 }
 
-_PREFIXES: Final = {uri: prefix for prefix, uri in NSMAP.items()}
+_PREFIXES: Final = {uri: prefix for prefix, uri in NSMAP.items()} | {"http://www.w3.org/XML/1998/namespace": "xml"}
 _EXPANDED_NAME: Final = re.compile(r"\{([^{}]*)\}")
 _FINDING: Final = re.compile(r"Element '(?P<element>[^']*)'(?:, attribute '(?P<attribute>[^']*)')?: (?P<rule>.*)", re.S)
 
@@ -70,9 +70,11 @@ def validate(element: etree._Element, name: str, *, max_messages: int = 20) -> l
     """
     compiled = schema(name)
     candidate = _without_includes(element)
+    findings: list[Any] = []
     with _validating:
-        # The list is there before the lock is gone: the next run of this schema empties its log.
-        findings = [] if compiled.validate(candidate) else list(compiled.error_log)
+        if not compiled.validate(candidate):
+            # Copied before the lock is gone: the next run of this schema empties its log.
+            findings.extend(compiled.error_log)  # type: ignore[arg-type]  # lxml-stubs: a log is iterable
     messages = [_sentence(finding) for finding in findings[:max_messages]]
     if len(findings) > max_messages:
         messages.append(f"There are {len(findings)} such findings; the first {max_messages} are shown.")
@@ -101,7 +103,8 @@ def xsd(file: str, address: str) -> bytes | None:
 class _OurFilesOnly(etree.Resolver):
     """Answers what a schema imports from our table and refuses the rest, so that libxml2 never looks for itself."""
 
-    def resolve(self, system_url: str | None, public_id: str | None, context: Any) -> Any:
+    # lxml-stubs knows neither the third argument nor that there may be no URL.
+    def resolve(self, system_url: str | None, public_id: str | None, context: Any) -> Any:  # type: ignore[override]
         file = (system_url or "").rpartition("/")[2]
         if file not in _XSD_FILES:
             raise ValueError(f"schema file {file!r} is none of ours and is not loaded")
@@ -162,7 +165,10 @@ def _prefix(match: re.Match[str]) -> str:
 
 
 def _cut(text: str, max_characters: int = 400) -> str:
-    """The value in a finding is the sender's and of any length; the rule after it is kept."""
+    """The value in a finding is the sender's and of any length; the rule after it is kept.
+
+    libxml2 itself ends a finding at 64,000 bytes, so that of a longer value only the name of the rule is left.
+    """
     line = " ".join(text.split())
     half = max_characters // 2
     return line if len(line) <= max_characters else f"{line[:half]} ... {line[-half:]}"

@@ -1,1 +1,1 @@
-"""soap"""
+"""SOAP 1.2, WS-Addressing and MTOM/XOP."""

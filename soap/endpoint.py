@@ -1,0 +1,196 @@
+"""A service at one address, as a thin ASGI application: it moves bytes; everything else happens in the executor's threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs
+
+from soap import addressing, replying
+from soap.fault import SoapFault, sender
+from soap.operations import Limits, Service
+from soap.receiving import Receiver
+from soap.replying import HttpReply
+from soap.server import Answer, Dispatcher, Message
+from soap.spool import Spool
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Packaging = Literal["strict", "lenient"]
+
+_log = logging.getLogger("xdsi.soap")
+#: As much is collected before it is handed to a thread, and as much is sent at once.
+_BATCH_BYTES = 512 * 1024
+
+
+class _Disconnected(Exception):
+    """The client is gone."""
+
+
+class Endpoint:
+    """An ASGI application. `address` is the URL that the WSDL names.
+
+    `packaging`: "strict" refuses a multipart message to a SIMPLE operation and plain XML to an MTOM one (ITI TF-2 Appendix V.3.6);
+    "lenient" takes both, and answers plain XML with plain XML, documents in base64.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        address: str,
+        spool_directory: Path,
+        limits: Limits,
+        executor: Executor,
+        packaging: Packaging = "lenient",
+    ) -> None:
+        self._service, self._address, self._packaging = service, address, packaging
+        self._spool_directory, self._limits, self._executor = spool_directory, limits, executor
+        self._dispatcher = Dispatcher(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["method"]:
+            case "POST":
+                await self._post(scope, receive, send)
+            case "GET":
+                await self._get(scope, send)
+            case _:
+                await _send_small(send, 405, "text/plain", b"GET or POST\n", allow=True)
+
+    async def _get(self, scope: Scope, send: Send) -> None:
+        asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        content = None
+        if any(name.lower() == "wsdl" for name in asked):
+            content = self._service.describe(self._address, None)
+        elif "xsd" in asked:
+            content = self._service.describe(self._address, asked["xsd"][0])
+        if content is None:
+            await _send_small(
+                send, 404, "text/plain", f"{self._service.name}: POST SOAP 1.2 here, or GET ?wsdl\n".encode()
+            )
+        else:
+            await _send_small(send, 200, "text/xml; charset=UTF-8", content)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        with Spool(self._spool_directory) as spool:
+            try:
+                receiver = self._receiver(scope, spool)
+                rest = await self._receive(receiver, receive)
+                reply, first = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
+            except SoapFault as error:
+                reply = replying.fault_reply(error, None)
+                first = next(reply.pieces)
+            except _Disconnected:
+                return
+            await self._send(reply, first, send)
+
+    def _receiver(self, scope: Scope, spool: Spool) -> Receiver:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            raise sender(f"Content-Encoding {encoding[:40]!r} is not supported", http_status=415)
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._limits.message_bytes:
+            raise sender(f"the message is larger than the limit of {self._limits.message_bytes} bytes", http_status=413)
+        return Receiver(headers.get("content-type", ""), spool, self._limits)
+
+    async def _receive(self, receiver: Receiver, receive: Receive) -> bytes:
+        """The body but its last batch, which comes back: a small message then costs one thread hop in all."""
+        loop = asyncio.get_running_loop()
+        pending: list[bytes] = []
+        size, more = 0, True
+        while more:
+            try:
+                async with asyncio.timeout(self._limits.body_idle_s):
+                    event = await receive()
+            except TimeoutError:
+                raise sender(f"no bytes for {self._limits.body_idle_s} s", http_status=408) from None
+            if event["type"] == "http.disconnect":
+                raise _Disconnected
+            more = event.get("more_body", False)
+            if chunk := event.get("body", b""):
+                pending.append(chunk)
+                size += len(chunk)
+            if more and size >= _BATCH_BYTES:
+                await loop.run_in_executor(self._executor, receiver.receive_data, b"".join(pending))
+                pending.clear()
+                size = 0
+        return b"".join(pending)
+
+    def _answer(self, receiver: Receiver, rest: bytes) -> tuple[HttpReply, bytes]:
+        """The reply and its first batch: what fails before a byte is sent becomes a fault."""
+        relates_to = None
+        try:
+            receiver.receive_data(rest)
+            envelope = receiver.envelope()
+            relates_to = addressing.message_id(envelope.headers)
+            answer = self._dispatcher.dispatch(Message(envelope, receiver.documents, receiver.mtom))
+            self._check_packaging(answer, receiver.mtom)
+            reply = _http(answer, multipart=receiver.mtom and answer.operation.mtom)
+            return reply, _batch(reply.pieces)
+        except SoapFault as error:
+            reply = replying.fault_reply(error, relates_to)
+        except Exception:
+            incident = uuid.uuid4()
+            _log.exception("incident %s at %s", incident, self._service.name)
+            internal = SoapFault("Receiver", f"internal error; the server's log has it as incident {incident}")
+            reply = replying.fault_reply(internal, relates_to)
+        return reply, _batch(reply.pieces)
+
+    def _check_packaging(self, answer: Answer, mtom: bool) -> None:
+        if self._packaging == "strict" and mtom != answer.operation.mtom:
+            expected = "multipart/related (MTOM)" if answer.operation.mtom else "a single XML entity"
+            raise sender(f"{answer.operation.name} is packaged as {expected}, which the message is not")
+
+    async def _send(self, reply: HttpReply, first: bytes, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        second = b""
+        length = reply.length
+        if len(first) < _BATCH_BYTES:
+            length = len(first)
+        else:
+            second = await loop.run_in_executor(self._executor, _batch, reply.pieces)
+        headers = [(b"content-type", reply.content_type.encode())]
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        while second:
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            first, second = second, b""
+            if len(first) >= _BATCH_BYTES:
+                second = await loop.run_in_executor(self._executor, _batch, reply.pieces)
+        await send({"type": "http.response.body", "body": first})
+
+
+def _http(answer: Answer, *, multipart: bool) -> HttpReply:
+    headers = addressing.reply_headers(answer.operation.reply_action, answer.relates_to)
+    if multipart:
+        return replying.mtom(headers, answer.reply.body, answer.reply.documents)
+    return replying.simple(headers, answer.reply.body, answer.reply.documents)
+
+
+def _batch(pieces: Iterator[bytes]) -> bytes:
+    """At least _BATCH_BYTES, or whatever is left: less means that nothing follows."""
+    taken: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        taken.append(piece)
+        size += len(piece)
+        if size >= _BATCH_BYTES:
+            break
+    return taken[0] if len(taken) == 1 else b"".join(taken)
+
+
+async def _send_small(send: Send, status: int, content_type: str, content: bytes, *, allow: bool = False) -> None:
+    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(content)).encode())]
+    if allow:
+        headers.append((b"allow", b"GET, POST"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

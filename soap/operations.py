@@ -1,0 +1,77 @@
+"""What a SOAP service is made of: operations, what they are given, and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lxml import etree
+
+from xds.messages import Document
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request. In `body`, the one child of soap:Body, xop:Include elements are still in place.
+
+    `documents` are the received parts but the root, by Content-ID without brackets; their size and SHA-1 are known.
+    """
+
+    body: etree._Element
+    documents: Mapping[str, Document]
+    message_id: str | None
+    mtom: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer: the child of soap:Body as serialised XML that declares its own namespaces, in pieces, and the MIME parts.
+
+    Each document comes with its Content-ID without brackets, and is opened when its turn comes.
+    """
+
+    body: Iterable[bytes]
+    documents: Sequence[tuple[str, Document]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One transaction: found by `action`, checked against the Clark name of the body's child, answered by `answer`.
+
+    `mtom` says that request and reply are multipart (ITI TF-2 Appendix V.3.6); otherwise both are a single XML entity.
+    """
+
+    name: str
+    action: str
+    element: str
+    reply_action: str
+    mtom: bool
+    answer: Callable[[Call], Reply]
+    alternate_elements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Operations at one address. `describe` gives the WSDL (file None) or one of its schemas, None for an unknown one."""
+
+    name: str
+    operations: tuple[Operation, ...]
+    describe: Callable[[str, str | None], bytes | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a message may be at most. Each refusal names the limit that was passed."""
+
+    envelope_bytes: int = 16 * MIB
+    message_bytes: int = 64 * 1024 * MIB
+    document_bytes: int = 64 * 1024 * MIB
+    parts: int = 10_000
+    part_header_bytes: int = 8 * 1024
+    preamble_bytes: int = 64 * 1024
+    depth: int = 100
+    attributes: int = 256
+    namespaces: int = 100_000
+    body_idle_s: float = 60.0

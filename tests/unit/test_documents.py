@@ -1,0 +1,340 @@
+"""The content store on real files and a real SQLite database."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, select
+
+from repository import tables
+from repository.documents import Documents, Staged
+from repository.schema import connect, upgrade
+from repository.sweep import Swept, sweep
+from schemas import rim
+from xds.messages import Document, Outcome, QueryResult
+from xds.metadata import DocumentEntry
+from xds.problems import Failure, Problem
+from xds.queries import GetDocuments, StoredQuery
+from xds.values import Oid, Sha1, Size, UniqueId
+
+MEBIBYTE = 1024 * 1024
+REPOSITORY = "1.3.6.1.4.1.21367.2010.1.2.1125"
+LETTER = Document.of(b"Dear colleague, thank you for referring.", "text/plain;charset=utf-8")
+OTHER = Document.of(b"An entirely different letter.", "text/plain")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = connect(f"sqlite:///{tmp_path / 'catalogue.db'}")
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine, tmp_path: Path) -> Documents:
+    return Documents(engine, tmp_path / "store", now=lambda: 1_000_000.0)
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+
+def rows(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(select(tables.stored_document.c.state)))
+
+
+def spooled(store: Documents, content: bytes) -> Document:
+    """A document as the receiver of a message leaves it: a file in the staging area."""
+    path = store.staging / "part-1"
+    path.write_bytes(content)
+    sha1 = hashlib.sha1(content).hexdigest()
+    return Document(size=len(content), sha1=sha1, mime_type="x/y", open=lambda: path.open("rb"), path=path)
+
+
+def given(store: Documents, unique_id: str) -> bytes | None:
+    document = store.get(unique_id)
+    return None if document is None else document.read()
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": "repository_version"})
+        assert compare_metadata(context, tables.metadata) == []
+
+
+def test_an_upgrade_of_what_is_up_to_date_changes_nothing(engine: Engine, store: Documents) -> None:
+    store.commit(store.stage({"1.2": LETTER}))
+    upgrade(engine)
+    assert given(store, "1.2") == LETTER.read()
+
+
+def test_a_staged_document_is_given_out_before_the_registry_has_spoken(store: Documents) -> None:
+    """A consumer may find the entry before the repository hears that it is registered (ITI TF-2 3.41.4.1.3)."""
+    store.stage({"1.2": LETTER})
+    document = store.get("1.2")
+    assert document is not None
+    assert (document.read(), document.mime_type, document.sha1) == (LETTER.read(), LETTER.mime_type, LETTER.sha1)
+
+
+def test_a_committed_document_survives_a_restart(engine: Engine, store: Documents, tmp_path: Path) -> None:
+    store.commit(store.stage({"1.2": LETTER}))
+    assert given(Documents(engine, tmp_path / "store"), "1.2") == LETTER.read()
+    assert rows(engine) == ["available"]
+
+
+def test_a_document_of_no_bytes_is_a_document(store: Documents) -> None:
+    store.commit(store.stage({"1.2": Document.of(b"", "text/plain")}))
+    assert given(store, "1.2") == b""
+
+
+@pytest.mark.parametrize("unique_id", ["../../etc/passwd", "urn:uuid:../..", "/etc/passwd", "1.2^' OR 1=1 --", "ü/…"])
+def test_no_file_is_named_by_what_came_over_the_wire(store: Documents, tmp_path: Path, unique_id: str) -> None:
+    store.commit(store.stage({unique_id: LETTER}))
+    assert given(store, unique_id) == LETTER.read()
+    (path,) = files(tmp_path)
+    first, second, name = path.relative_to(tmp_path / "store" / "content").parts
+    assert len(name) == 32 and set(name) <= set("0123456789abcdef") and name.startswith(first + second)
+
+
+def test_a_discarded_document_leaves_neither_file_nor_row(engine: Engine, store: Documents, tmp_path: Path) -> None:
+    store.discard(store.stage({"1.2": LETTER, "1.3": OTHER}))
+    assert (given(store, "1.2"), files(tmp_path), rows(engine)) == (None, [], [])
+
+
+def test_a_quarantined_document_is_kept_and_not_given_out(engine: Engine, store: Documents, tmp_path: Path) -> None:
+    store.quarantine(store.stage({"1.2": LETTER}))
+    assert given(store, "1.2") is None
+    assert len(files(tmp_path)) == 1
+
+
+def test_the_file_of_a_spooled_part_is_taken_over_and_not_copied(store: Documents, tmp_path: Path) -> None:
+    document = spooled(store, b"x" * 5000)
+    assert document.path is not None
+    inode = document.path.stat().st_ino
+    store.commit(store.stage({"1.2": document}))
+    assert [path.stat().st_ino for path in files(tmp_path)] == [inode]
+
+
+def test_the_same_bytes_may_come_again_and_the_stored_ones_are_kept(store: Documents, tmp_path: Path) -> None:
+    """ITI TF-3 4.2.4.1, XDSNonIdenticalHash."""
+    store.commit(store.stage({"1.2": LETTER}))
+    again = store.stage({"1.2": LETTER})
+    assert again == Staged(keys=())
+    store.discard(again)
+    assert given(store, "1.2") == LETTER.read()
+    assert len(files(tmp_path)) == 1
+
+
+def test_other_bytes_for_a_stored_unique_id_are_refused_and_nothing_of_the_submission_stays(store: Documents) -> None:
+    store.commit(store.stage({"1.2": LETTER}))
+    with pytest.raises(Failure) as refused:
+        store.stage({"1.2": OTHER, "1.3": OTHER})
+    assert [problem.code for problem in refused.value.problems] == ["XDSNonIdenticalHash"]
+    assert "1.2" in refused.value.problems[0].context
+    assert (given(store, "1.2"), given(store, "1.3")) == (LETTER.read(), None)
+
+
+@pytest.mark.parametrize("first_succeeds", [True, False])
+def test_of_two_submissions_with_one_document_each_has_bytes_of_its_own(
+    engine: Engine, store: Documents, tmp_path: Path, first_succeeds: bool
+) -> None:
+    first, second = store.stage({"1.2": LETTER}), store.stage({"1.2": LETTER})
+    (store.commit if first_succeeds else store.discard)(first)
+    assert given(store, "1.2") == LETTER.read()
+    store.commit(second)
+    assert given(store, "1.2") == LETTER.read()
+    assert (rows(engine), len(files(tmp_path))) == (["available"], 1)
+
+
+def test_nothing_is_given_out_while_two_submissions_disagree_about_the_bytes(store: Documents) -> None:
+    first, second = store.stage({"1.2": LETTER}), store.stage({"1.2": OTHER})
+    assert given(store, "1.2") is None
+    store.discard(first)
+    store.commit(second)
+    assert given(store, "1.2") == OTHER.read()
+
+
+def test_of_two_registered_documents_that_differ_the_first_is_given_out_for_ever(store: Documents) -> None:
+    first, second = store.stage({"1.2": LETTER}), store.stage({"1.2": OTHER})
+    store.commit(second)
+    store.commit(first)
+    assert given(store, "1.2") == OTHER.read()
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_fault_while_storing_leaves_nothing(
+    engine: Engine, store: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, failing: int
+) -> None:
+    calls = 0
+    real = {"fsync": os.fsync, "rename": os.rename}[call]
+
+    def fault(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*arguments)  # type: ignore[operator]
+
+    monkeypatch.setattr(os, call, fault)
+    with pytest.raises(OSError, match="No space left"):
+        store.stage({"1.1": LETTER, "1.2": OTHER, "1.3": Document.of(b"third", "text/plain")})
+    monkeypatch.undo()
+    assert (calls, files(tmp_path), rows(engine)) == (failing, [], [])
+    store.commit(store.stage({"1.1": LETTER}))
+    assert given(store, "1.1") == LETTER.read()
+
+
+@pytest.mark.parametrize(
+    ("size", "sha1"), [(LETTER.size + 1, LETTER.sha1), (LETTER.size, OTHER.sha1)], ids=["size", "hash"]
+)
+def test_bytes_that_are_not_what_was_announced_are_not_stored(
+    engine: Engine, store: Documents, tmp_path: Path, size: int, sha1: str
+) -> None:
+    changed = Document(size=size, sha1=sha1, mime_type="x/y", open=LETTER.open)
+    with pytest.raises(Failure, match="changed while it was being stored"):
+        store.stage({"1.2": changed})
+    assert (files(tmp_path), rows(engine)) == ([], [])
+
+
+@pytest.mark.parametrize("size", [1000, 2 * MEBIBYTE], ids=["from memory", "streamed"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "grown", "missing"])
+def test_damaged_bytes_are_never_given_out(store: Documents, tmp_path: Path, size: int, damage: str) -> None:
+    store.commit(store.stage({"1.2": Document.of(b"x" * size, "text/plain")}))
+    (path,) = files(tmp_path)
+    match damage:
+        case "flipped":
+            path.write_bytes(b"x" * (size - 1) + b"y")
+        case "truncated":
+            path.write_bytes(b"x" * (size - 1))
+        case "grown":
+            path.write_bytes(b"x" * (size + 1))
+        case "missing":
+            path.unlink()
+    with pytest.raises(Failure) as refused:
+        store.get("1.2")
+    (problem,) = refused.value.problems
+    assert (problem.code, problem.location) == ("XDSRepositoryError", "1.2")
+    assert str(tmp_path) not in problem.context
+
+
+@pytest.mark.parametrize("unique_id", ["", "1" * 257, "1.2\x00", "1.3"])
+def test_what_is_not_stored_or_can_not_be_is_none(store: Documents, unique_id: str) -> None:
+    assert store.get(unique_id) is None
+
+
+def test_a_document_of_64_mebibytes_goes_through_in_constant_memory(store: Documents, tmp_path: Path) -> None:
+    size, path = 64 * MEBIBYTE, tmp_path / "large"
+    with path.open("wb") as stream:
+        stream.truncate(size)
+    with path.open("rb") as stream:
+        sha1 = hashlib.file_digest(stream, "sha1").hexdigest()
+    copied = Document(size=size, sha1=sha1, mime_type="x/y", open=lambda: path.open("rb"))
+    tracemalloc.start()
+    store.commit(store.stage({"1.2": copied}))
+    document = store.get("1.2")
+    assert document is not None
+    given_out = hashlib.sha1()
+    for chunk in document.chunks():
+        given_out.update(chunk)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert given_out.hexdigest() == sha1
+    assert peak_bytes < 4 * MEBIBYTE
+
+
+def entry_of(document: Document, *, unique_id: str = "1.2", repository: str = REPOSITORY) -> DocumentEntry:
+    return DocumentEntry(
+        entry_uuid="urn:uuid:0b3f7b0c-3a0d-4ab1-8a12-8f0f7f1f2a01",
+        unique_id=UniqueId(unique_id),
+        hash=Sha1(document.sha1.upper()),
+        size=Size(document.size),
+        repository_unique_id=Oid(repository),
+    )
+
+
+class Registry:
+    """Answers GetDocuments from what it is told to have registered."""
+
+    def __init__(self, *entries: DocumentEntry) -> None:
+        self.entries = entries
+
+    def __call__(self, query: StoredQuery) -> QueryResult:
+        assert isinstance(query, GetDocuments)
+        found = [entry for entry in self.entries if entry.unique_id in query.unique_id]
+        return QueryResult(
+            fragments=[
+                rim.complete(
+                    "DocumentEntry",
+                    rim.render(entry),
+                    status="urn:oasis:names:tc:ebxml-regrep:StatusType:Approved",
+                    patient_id=None,
+                )
+                for entry in found
+            ]
+        )
+
+
+def swept(store: Documents, registry: Registry, *, age_s: float) -> Swept:
+    return sweep(
+        store=store, query=registry, repository_unique_id=REPOSITORY, now=lambda: 1_000_000.0 + age_s, grace_s=60.0
+    )
+
+
+@pytest.mark.parametrize("leave", ["pending", "quarantined"])
+def test_the_sweep_makes_available_what_the_registry_has_registered(store: Documents, leave: str) -> None:
+    staged = store.stage({"1.2": LETTER})
+    if leave == "quarantined":
+        store.quarantine(staged)
+    assert swept(store, Registry(entry_of(LETTER)), age_s=0) == Swept(committed=1)
+    assert given(store, "1.2") == LETTER.read()
+    assert store.unsettled() == []
+
+
+@pytest.mark.parametrize(
+    "registered",
+    [(), (entry_of(OTHER),), (entry_of(LETTER, repository="1.2.3"),)],
+    ids=["nothing", "other bytes", "in another repository"],
+)
+def test_the_sweep_removes_what_the_registry_does_not_know_once_no_registration_can_be_under_way(
+    store: Documents, tmp_path: Path, registered: tuple[DocumentEntry, ...]
+) -> None:
+    store.stage({"1.2": LETTER})
+    assert swept(store, Registry(*registered), age_s=59) == Swept(left=1)
+    assert given(store, "1.2") == LETTER.read()
+    assert swept(store, Registry(*registered), age_s=61) == Swept(discarded=1)
+    assert (given(store, "1.2"), files(tmp_path)) == (None, [])
+
+
+def test_the_sweep_removes_nothing_while_the_registry_does_not_answer(store: Documents) -> None:
+    store.stage({"1.2": LETTER})
+
+    def unreachable(query: StoredQuery) -> QueryResult:
+        raise ConnectionRefusedError
+
+    def refusing(query: StoredQuery) -> QueryResult:
+        return QueryResult(outcome=Outcome.of([Problem(code="XDSRegistryBusy", context="later")]))
+
+    for query in (unreachable, refusing):
+        outcome = sweep(store=store, query=query, repository_unique_id=REPOSITORY, now=lambda: 9e9)
+        assert outcome == Swept(left=1)
+    assert given(store, "1.2") == LETTER.read()
+
+
+def test_the_sweep_removes_the_parts_of_messages_that_nobody_finished(store: Documents) -> None:
+    abandoned, arriving = store.staging / "part-1", store.staging / "part-2"
+    for path, age_s in ((abandoned, 1000), (arriving, 10)):
+        path.write_bytes(b"half a docum")
+        os.utime(path, (1_000_000 - age_s, 1_000_000 - age_s))
+    swept(store, Registry(), age_s=0)
+    assert list(store.staging.iterdir()) == [arriving]
