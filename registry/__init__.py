@@ -1,1 +1,1 @@
-"""registry"""
+"""The Document Registry: metadata, its rules, and the queries about it."""
