@@ -1,1 +1,1 @@
-"""server"""
+"""The actors put together: configuration, wiring, serving, and the xdsi command."""

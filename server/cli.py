@@ -1,2 +1,113 @@
-"""cli"""
-def main() -> None: ...
+"""The `xdsi` command."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from server.commands import demo, imaging, metadata
+from server.config import ACTORS, Config, ConfigError, load, to_toml
+from server.options import config_option, worded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xdsi")
+def main() -> None:
+    """An IHE XDS.b / XDS-I.b affinity domain: registry, repository, imaging source, and their clients.
+
+    \b
+    xdsi demo                          see the main job done
+    xdsi serve                         run all actors on 127.0.0.1:8080
+    xdsi patients add 'p1^^^&1.2.3&ISO'
+    xdsi submit letter.pdf --patient 'p1^^^&1.2.3&ISO'
+    xdsi query --patient 'p1^^^&1.2.3&ISO'
+    """
+
+
+@main.command()
+@config_option
+@click.option("--actors", help="Any of registry,repository,imaging; all by default.")
+@click.option("--port", type=int, help="TCP port; 0 takes a free one.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback without any security.")
+@worded
+def serve(config_path: Path | None, actors: str | None, port: int | None, host: str | None, insecure: bool) -> None:
+    """Run the actors until interrupted.
+
+    \b
+    xdsi serve --config xdsi.toml
+    xdsi serve --actors registry --port 8081
+    """
+    import logging
+
+    from server.compose import compose
+    from server.http import base_url, bind, server
+
+    config = _overridden(load(config_path), actors=actors, port=port, host=host, insecure=insecure or None)
+    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    listening = bind(config)
+    domain = compose(config, base_url(config, listening))
+    for name, address in domain.endpoints.items():
+        click.echo(f"{name:<12}{address}")
+    click.echo("ready", nl=True)
+    sys.stdout.flush()
+    try:
+        server(domain.app, config).run(sockets=[listening])
+    finally:
+        domain.close()
+
+
+def _overridden(config: Config, **values: object) -> Config:
+    given = {name: value for name, value in values.items() if value is not None}
+    if "actors" in given:
+        unknown = [name for name in str(given["actors"]).split(",") if name.strip() not in ACTORS]
+        if unknown:
+            raise ConfigError(f"--actors: {unknown[0]!r} is none of {', '.join(ACTORS)}")
+    return replace(config, server=replace(config.server, **given))  # type: ignore[arg-type]
+
+
+@main.command("config")
+@config_option
+@worded
+def config_command(config_path: Path | None) -> None:
+    """Print the effective configuration with the meaning of each key.
+
+    \b
+    xdsi config > xdsi.toml
+    XDSI__SERVER__PORT=9000 xdsi config --config xdsi.toml
+    """
+    click.echo(to_toml(load(config_path)))
+
+
+@main.group()
+def db() -> None:
+    """The databases."""
+
+
+@db.command()
+@config_option
+@worded
+def upgrade(config_path: Path | None) -> None:
+    """Bring the tables of all actors to the form that this version needs; `serve` does so by itself.
+
+    \b
+    xdsi db upgrade --config xdsi.toml
+    """
+    from server.compose import compose
+
+    config = load(config_path)
+    compose(config, "http://127.0.0.1").close()
+    for actor in config.actors:
+        click.echo(f"{actor}: {config.database_url(actor)} is up to date")
+
+
+for command in (*metadata.COMMANDS, *imaging.COMMANDS, *demo.COMMANDS):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -125,6 +125,44 @@ def test_the_file_of_a_spooled_part_is_taken_over_and_not_copied(store: Document
     assert [path.stat().st_ino for path in files(tmp_path)] == [inode]
 
 
+@pytest.mark.parametrize("has_file", [True, False], ids=["taken over", "copied"])
+def test_bytes_are_synced_before_they_get_their_name_and_then_the_name_is(
+    store: Documents, monkeypatch: pytest.MonkeyPatch, has_file: bool
+) -> None:
+    document = spooled(store, b"x" * 5000) if has_file else LETTER
+    store.discard(store.stage({"1.1": LETTER}))
+    calls: list[tuple[str, int]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def recorded_fsync(descriptor: int) -> None:
+        calls.append(("fsync", os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def recorded_rename(source: Path, target: Path) -> None:
+        calls.append(("rename", source.stat().st_ino))
+        rename(source, target)
+        calls.append(("into", target.parent.stat().st_ino))
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "rename", recorded_rename)
+    store.stage({"1.2": document})
+    *_, synced, (_, inode), (_, directory), last = calls
+    assert (synced, last) == (("fsync", inode), ("fsync", directory))
+
+
+def test_a_document_is_not_there_before_its_bytes_are(store: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes | None] = []
+    rename = os.rename
+
+    def watched(source: Path, target: Path) -> None:
+        seen.append(given(store, "1.2"))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", watched)
+    store.stage({"1.2": LETTER})
+    assert (seen, given(store, "1.2")) == ([None], LETTER.read())
+
+
 def test_the_same_bytes_may_come_again_and_the_stored_ones_are_kept(store: Documents, tmp_path: Path) -> None:
     """ITI TF-3 4.2.4.1, XDSNonIdenticalHash."""
     store.commit(store.stage({"1.2": LETTER}))

@@ -1,0 +1,268 @@
+"""RAD-68 Provide and Register Imaging Document Set: a study's manifest, its metadata, and its submission (RAD TF-2 4.68)."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from imaging import kos
+from imaging.instances import Instance, Instances
+from imaging.mapping import (
+    KOS_FORMAT,
+    ImagingDefaults,
+    code,
+    event_codes,
+    first,
+    issuer,
+    person_name,
+    sex,
+    text,
+    utc,
+)
+from xds.messages import Document, Outcome
+from xds.metadata import Author, DocumentEntry, Submission, SubmissionSet, has_member
+from xds.transactions import Provide
+from xds.values import (
+    Code,
+    Identifier,
+    LanguageCode,
+    MimeType,
+    Oid,
+    Organization,
+    Person,
+    PidField,
+    ReferenceId,
+    Text,
+    Timestamp,
+    UniqueId,
+    escape_hl7,
+    is_oid,
+)
+from xds.vocabulary import REFERENCE_ACCESSION, REFERENCE_ORDER, REFERENCE_STUDY_INSTANCE_UID
+
+MIME_TYPE = "application/dicom"
+_DOCUMENT, _SET = "Document01", "SubmissionSet01"
+
+
+class PublishError(ValueError):
+    """A study that cannot be published, with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What was published: the manifest's uniqueId and bytes, what it refers to, and the repository's answer."""
+
+    document_unique_id: str
+    study_instance_uid: str
+    manifest: bytes
+    instances: int
+    outcome: Outcome
+
+
+def new_uid() -> str:
+    """A UID derived from a UUID (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def publish(
+    study_instance_uid: str,
+    *,
+    instances: Instances,
+    provide: Provide,
+    patient_id: Identifier,
+    source_id: str,
+    retrieve_ae_title: str,
+    retrieve_location_uid: str,
+    retrieve_url: str | None = None,
+    source_patient_id: Identifier | None = None,
+    defaults: ImagingDefaults | None = None,
+    now: Callable[[], datetime],
+) -> Published:
+    """Builds the manifest of a stored study and submits it. `patient_id` is the affinity domain's.
+
+    PublishError for a study that is not stored or lacks what the metadata need, ManifestError for one that no manifest can hold, and
+    Failure where the repository or the registry refuses.
+    """
+    stored = instances.of_study(study_instance_uid)
+    if not stored:
+        raise PublishError(f"no instance of study {study_instance_uid} is stored")
+    defaults = defaults or ImagingDefaults()
+    headers = instances.headers(stored)
+    content = kos.build(
+        headers,
+        retrieve_ae_title=retrieve_ae_title,
+        retrieve_location_uid=retrieve_location_uid,
+        retrieve_url=retrieve_url,
+        now=now(),
+        new_uid=new_uid,
+        institution=defaults.institution or None,
+        accession_issuer=defaults.accession_issuer or None,
+        patient_id_issuer=defaults.source_patient_issuer or None,
+    )
+    submission = manifest_submission(
+        content,
+        _one_per_series(stored, headers),
+        patient_id=patient_id,
+        source_id=source_id,
+        source_patient_id=source_patient_id,
+        defaults=defaults,
+        now=now(),
+        submission_unique_id=new_uid(),
+    )
+    outcome = provide(submission, {_DOCUMENT: Document.of(content, MIME_TYPE)})
+    unique_id = str(submission.document_entries[0].unique_id)
+    instances.note_manifest(
+        document_unique_id=unique_id,
+        study_instance_uid=study_instance_uid,
+        instances=len(stored),
+        published_at=Timestamp.at(now()),
+    )
+    return Published(
+        document_unique_id=unique_id,
+        study_instance_uid=study_instance_uid,
+        manifest=content,
+        instances=len(stored),
+        outcome=outcome,
+    )
+
+
+def _one_per_series(stored: Sequence[Instance], headers: Sequence[Dataset]) -> list[Dataset]:
+    """The metadata are made of attributes that a series has in common."""
+    series: dict[str, Dataset] = {}
+    for one, header in zip(stored, headers, strict=True):
+        series.setdefault(one.series_instance_uid, header)
+    return list(series.values())
+
+
+def manifest_submission(
+    content: bytes,
+    headers: Sequence[Dataset],
+    *,
+    patient_id: Identifier,
+    source_id: str,
+    defaults: ImagingDefaults,
+    now: datetime,
+    submission_unique_id: str,
+    source_patient_id: Identifier | None = None,
+) -> Submission:
+    """The submission of one manifest (`content`, Part 10): DocumentEntry and SubmissionSet as RAD TF-3 4.68.4.1.2.3 maps them.
+
+    `headers` are data sets of the images, one of each series at least. PublishError where no sourcePatientId can be made.
+    """
+    manifest = pydicom.dcmread(io.BytesIO(content))
+    every = [manifest, *headers]
+    local_id = source_patient_id or _source_patient_id(every, defaults)
+    authors = _authors(every, defaults)
+    entry = DocumentEntry(
+        entry_uuid=_DOCUMENT,
+        author=authors,
+        class_code=defaults.class_code,
+        confidentiality_code=(defaults.confidentiality_code,),
+        creation_time=_creation_time(manifest, defaults),
+        event_code_list=event_codes(headers),
+        format_code=KOS_FORMAT,
+        healthcare_facility_type_code=defaults.healthcare_facility_type_code,
+        language_code=LanguageCode(defaults.language_code),
+        mime_type=MimeType(MIME_TYPE),
+        patient_id=patient_id,
+        practice_setting_code=defaults.practice_setting_code,
+        reference_id_list=tuple(dict.fromkeys(_references(manifest, headers, defaults))),
+        service_start_time=utc(
+            first(every, "StudyDate"),
+            first(every, "StudyTime"),
+            first([*headers, manifest], "TimezoneOffsetFromUTC"),
+            defaults.time_zone,
+        ),
+        source_patient_id=local_id,
+        source_patient_info=tuple(_patient_info(every, local_id)),
+        title=Text.of(_title(every)),
+        type_code=_type_code(headers, defaults),
+        unique_id=UniqueId(text(manifest, "SOPInstanceUID")),
+    )
+    submission_set = SubmissionSet(
+        entry_uuid=_SET,
+        author=authors,
+        content_type_code=defaults.content_type_code,
+        patient_id=patient_id,
+        source_id=Oid(source_id),
+        submission_time=Timestamp.at(now),
+        unique_id=Oid(submission_unique_id),
+    )
+    member = has_member(_SET, _DOCUMENT, entry_uuid="Association01", submission_set_status="Original")
+    return Submission(submission_sets=(submission_set,), document_entries=(entry,), associations=(member,))
+
+
+def _creation_time(manifest: Dataset, defaults: ImagingDefaults) -> Timestamp | None:
+    date = first([manifest], "InstanceCreationDate") or text(manifest, "ContentDate")
+    time = first([manifest], "InstanceCreationTime") or text(manifest, "ContentTime")
+    return utc(date, time, text(manifest, "TimezoneOffsetFromUTC"), defaults.time_zone)
+
+
+def _source_patient_id(headers: Sequence[Dataset], defaults: ImagingDefaults) -> Identifier:
+    local = first(headers, "PatientID")
+    if not local:
+        raise PublishError("the images have no Patient ID (0010,0020): give the source patient id")
+    authority = next((oid for one in headers if (oid := issuer(one.get("IssuerOfPatientIDQualifiersSequence")))), "")
+    authority = (
+        authority or defaults.issuers.get(first(headers, "IssuerOfPatientID"), "") or defaults.source_patient_issuer
+    )
+    if not is_oid(authority):
+        raise PublishError(
+            f"the issuer of Patient ID {local!r} has no OID: give the source patient id, or configure imaging.source_patient_issuer"
+        )
+    return Identifier.of(local, authority)
+
+
+def _authors(headers: Sequence[Dataset], defaults: ImagingDefaults) -> tuple[Author, ...]:
+    institution = first(headers, "InstitutionName") or defaults.institution
+    person = person_name(first(headers, "PerformingPhysicianName"))
+    if not (institution or person):
+        # No person is known: the creating device stands for one (RAD leaves this to the domain).
+        person = escape_hl7(first(headers, "ManufacturerModelName") or "Imaging Document Source")
+    return (
+        Author(
+            author_person=Person(f"^{person}") if person else None,
+            author_institution=(Organization(escape_hl7(institution)),) if institution else (),
+        ),
+    )
+
+
+def _patient_info(headers: Sequence[Dataset], local_id: Identifier) -> Iterator[PidField]:
+    yield PidField(f"PID-3|{local_id}")
+    if name := person_name(first(headers, "PatientName")):
+        yield PidField(f"PID-5|{name}")
+    if birth_date := first(headers, "PatientBirthDate"):
+        yield PidField(f"PID-7|{birth_date}")
+    yield PidField(f"PID-8|{sex(first(headers, 'PatientSex'))}")
+
+
+def _references(manifest: Dataset, headers: Sequence[Dataset], defaults: ImagingDefaults) -> Iterator[ReferenceId]:
+    """Accession numbers and orders of the study and of each request, and the study itself (ITI TF-3 4.2.3.2.28)."""
+    for header in (manifest, *headers):
+        requests = [*(header.get("ReferencedRequestSequence") or ()), *(header.get("RequestAttributesSequence") or ())]
+        for holder in (header, *requests):
+            if accession := text(holder, "AccessionNumber"):
+                oid = issuer(holder.get("IssuerOfAccessionNumberSequence")) or defaults.accession_issuer or None
+                yield ReferenceId.of(accession, REFERENCE_ACCESSION, oid)
+            for number, sequence in (
+                ("PlacerOrderNumberImagingServiceRequest", "OrderPlacerIdentifierSequence"),
+                ("FillerOrderNumberImagingServiceRequest", "OrderFillerIdentifierSequence"),
+            ):
+                if (order := text(holder, number)) and (oid := issuer(holder.get(sequence)) or None):
+                    yield ReferenceId.of(order, REFERENCE_ORDER, oid)
+    yield ReferenceId.of(text(manifest, "StudyInstanceUID"), REFERENCE_STUDY_INSTANCE_UID)
+
+
+def _title(headers: Sequence[Dataset]) -> str:
+    return (first(headers, "StudyDescription") or "Imaging manifest")[:128]
+
+
+def _type_code(headers: Sequence[Dataset], defaults: ImagingDefaults) -> Code:
+    procedures = (item for header in headers for item in header.get("ProcedureCodeSequence") or ())
+    return next((found for item in procedures if (found := code(item, headers[0]))), defaults.type_code)

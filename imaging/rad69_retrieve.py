@@ -1,0 +1,115 @@
+"""RAD-69 Retrieve Imaging Document Set, the source's side (RAD TF-2 4.69.4)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator
+
+import pydicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from imaging.instances import Instance, Instances, read_header
+from xds.messages import Document, DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
+from xds.problems import ErrorCode, Problem
+
+#: Syntaxes between which a data set is re-encoded without touching its pixels.
+_UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+_READABLE = frozenset({*_UNCOMPRESSED, str(DeflatedExplicitVRLittleEndian)})
+_MAX_REENCODED_BYTES = 512 * 1024 * 1024
+
+
+def retrieve_images(
+    request: ImagingRequest, *, instances: Instances, location_uids: Collection[str]
+) -> Iterator[Retrieved | Problem]:
+    """One Retrieved or one Problem for each requested instance, in the order of the request, duplicates answered each.
+
+    `location_uids` are the repositoryUniqueIds that this source answers to: the RetrieveLocationUIDs of its manifests. An instance is
+    given as it is stored where the request allows that, else re-encoded without compression where that touches no pixels.
+    """
+    found = instances.find(document.document_unique_id for _, _, document in request.documents)
+    for study, series, document in request.documents:
+        stored = found.get(document.document_unique_id)
+        yield _refusal(study, series, document, stored, location_uids) or _given(
+            document, stored, request.transfer_syntax_uids
+        )
+
+
+def _refusal(
+    study: StudyRequest,
+    series: SeriesRequest,
+    document: DocumentRequest,
+    stored: Instance | None,
+    location_uids: Collection[str],
+) -> Problem | None:
+    uid = document.document_unique_id
+    if document.repository_unique_id not in location_uids:
+        context = f"instance {uid}: {document.repository_unique_id} is not this imaging source, {', '.join(sorted(location_uids))}"
+        return _problem(ErrorCode.UNKNOWN_REPOSITORY_ID, context, uid)
+    for level, value in (
+        ("studyInstanceUID", study.study_instance_uid),
+        ("seriesInstanceUID", series.series_instance_uid),
+    ):
+        if not value:
+            return _problem(
+                ErrorCode.REPOSITORY_ERROR, f"instance {uid}: {level} is missing or empty in the request", uid
+            )
+    if stored is None:
+        return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, f"instance {uid} is not stored at this imaging source", uid)
+    # The triplet must fit as a manifest lists it (RAD TF-2 4.69.4.2.3).
+    if stored.study_instance_uid != study.study_instance_uid:
+        context = f"instance {uid} is not in study {study.study_instance_uid}"
+        return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, context, uid)
+    if stored.series_instance_uid != series.series_instance_uid:
+        context = f"instance {uid} is not in series {series.series_instance_uid}"
+        return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, context, uid)
+    return _damage(stored)
+
+
+def _damage(stored: Instance) -> Problem | None:
+    try:
+        size = stored.path.stat().st_size
+    except OSError:
+        size = -1
+    if size == stored.size:
+        return None
+    uid = stored.sop_instance_uid
+    state = "is missing" if size < 0 else f"has {size} bytes instead of {stored.size}"
+    return _problem(ErrorCode.REPOSITORY_ERROR, f"instance {uid} is indexed, but its file {state}", uid)
+
+
+def _given(document: DocumentRequest, stored: Instance | None, syntaxes: tuple[str, ...]) -> Retrieved | Problem:
+    assert stored is not None
+    if stored.transfer_syntax_uid in syntaxes:
+        return Retrieved(request=document, document=stored.document)
+    has_pixels = _has_pixels(stored)
+    wanted = next((uid for uid in syntaxes if uid in _UNCOMPRESSED), None)
+    if wanted is None and not has_pixels:
+        # Compressed syntaxes say nothing of an object without pixels: it comes in Explicit VR Little Endian.
+        if stored.transfer_syntax_uid == str(ExplicitVRLittleEndian):
+            return Retrieved(request=document, document=stored.document)
+        wanted = str(ExplicitVRLittleEndian)
+    if wanted is not None and stored.transfer_syntax_uid in _READABLE and stored.size <= _MAX_REENCODED_BYTES:
+        return Retrieved(request=document, document=_reencoded(stored, wanted))
+    uid = stored.sop_instance_uid
+    listed = ", ".join(syntaxes[:5])
+    context = (
+        f"instance {uid} is stored in transfer syntax {stored.transfer_syntax_uid}, and cannot be given in {listed}"
+    )
+    return _problem(ErrorCode.REPOSITORY_ERROR, context, uid)
+
+
+def _has_pixels(stored: Instance) -> bool:
+    # Rows is in the image pixel description of every object that has pixels (PS3.3 C.7.6.3).
+    return "Rows" in read_header(stored.path)
+
+
+def _reencoded(stored: Instance, transfer_syntax_uid: str) -> Document:
+    dataset = pydicom.dcmread(stored.path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(transfer_syntax_uid)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, implicit_vr=transfer_syntax_uid == str(ImplicitVRLittleEndian), little_endian=True)
+    return Document.of(buffer.getvalue(), "application/dicom")
+
+
+def _problem(code: ErrorCode, context: str, uid: str) -> Problem:
+    return Problem(code=code, context=context, location=uid)

@@ -1,0 +1,105 @@
+"""The repository's SOAP operations: ITI-41 and ITI-43."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from uuid import uuid4
+
+from schemas import rs, xdsb
+from schemas.ns import XDSB, clark
+from soap import xop
+from soap.client import new_content_id
+from soap.fault import SoapFault
+from soap.operations import Call, Operation, Reply, Service
+from xds.messages import Outcome, Retrieved
+from xds.problems import ErrorCode, Failure, Problem, errors
+from xds.transactions import Provide, Retrieve
+from xds.vocabulary import ResponseStatus
+
+_log = logging.getLogger("xdsi.repository")
+PROVIDE = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b"
+RETRIEVE = "urn:ihe:iti:2007:RetrieveDocumentSet"
+
+
+def service(*, provide: Provide, retrieve: Retrieve, describe: Callable[[str, str | None], bytes | None]) -> Service:
+    """The Document Repository as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident."""
+    return Service(
+        name="DocumentRepository",
+        describe=describe,
+        operations=(
+            Operation(
+                name="DocumentRepository_ProvideAndRegisterDocumentSet-b",
+                action=PROVIDE,
+                element=clark(XDSB, "ProvideAndRegisterDocumentSetRequest"),
+                reply_action=f"{PROVIDE}Response",
+                mtom=True,
+                answer=lambda call: Reply(body=[rs.encode_outcome(_provide(call, provide))]),
+            ),
+            Operation(
+                name="DocumentRepository_RetrieveDocumentSet",
+                action=RETRIEVE,
+                element=clark(XDSB, "RetrieveDocumentSetRequest"),
+                reply_action=f"{RETRIEVE}Response",
+                mtom=True,
+                answer=lambda call: _retrieve(call, retrieve),
+            ),
+        ),
+    )
+
+
+def _provide(call: Call, provide: Provide) -> Outcome:
+    try:
+        submission, elements = xdsb.decode_provide(call.body)
+        repeated = [name for name, count in Counter(name for name, _ in elements).items() if count > 1]
+        if repeated:
+            raise Failure(
+                Problem(code=ErrorCode.REPOSITORY_ERROR, context=f"Document {name}: several Documents have this id")
+                for name in repeated
+            )
+        return provide(submission, {name: xop.resolve(element, call.documents) for name, element in elements})
+    except SoapFault:
+        # A reference to no part is a fault of the framing (ITI TF-2 Appendix V.3.6).
+        raise
+    except Failure as failure:
+        return _refusal(failure)
+    except Exception:
+        return Outcome.of([_incident("ITI-41")])
+
+
+def _retrieve(call: Call, retrieve: Retrieve) -> Reply:
+    retrieved: list[tuple[Retrieved, str]] = []
+    problems: list[Problem] = []
+    try:
+        # The status stands before the documents: all of them have been checked before the first byte goes out.
+        for answer in retrieve(xdsb.decode_retrieve_request(call.body)):
+            if isinstance(answer, Problem):
+                problems.append(answer)
+            else:
+                retrieved.append((answer, new_content_id()))
+        outcome = Outcome.of(problems, results=len(retrieved))
+    except Failure as failure:
+        retrieved, outcome = [], _refusal(failure)
+    except Exception:
+        retrieved, outcome = [], Outcome.of([_incident("ITI-43")])
+    return Reply(
+        body=xdsb.encode_retrieve_response(outcome, retrieved),
+        documents=[(content_id, one.document) for one, content_id in retrieved],
+    )
+
+
+def _refusal(failure: Failure) -> Outcome:
+    """Failure with the problems as they are; a response that says Failure holds at least one error (ITI TF-3 4.2.4.2)."""
+    problems = failure.problems
+    if not errors(problems):
+        problems += (Problem(code=ErrorCode.REPOSITORY_ERROR, context="refused without a reason"),)
+    return Outcome(status=ResponseStatus.FAILURE, problems=problems)
+
+
+def _incident(transaction: str) -> Problem:
+    """The problem that stands for the exception being handled; its traceback stays in the log."""
+    number = uuid4()
+    _log.exception("incident %s in %s", number, transaction)
+    context = f"internal error; the repository's log has it as incident {number}"
+    return Problem(code=ErrorCode.REPOSITORY_ERROR, context=context)

@@ -1,0 +1,81 @@
+"""Settles the documents of submissions whose registration was never heard of: after a crash, a lost answer, a fault while tidying.
+
+The rule: bytes that the registry has registered are never lost, and only it can say so.
+
+* It has an entry of this uniqueId in this repository with this hash and size: the document becomes available.
+* It answers that it has none, and the document is older than any registration can last: the bytes go.
+* It does not answer, or the document is younger: everything stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from repository.documents import Documents, Staged, Stored
+from schemas import rim
+from xds.metadata import DocumentEntry
+from xds.problems import ErrorCode, fail
+from xds.queries import GetDocuments
+from xds.transactions import Query
+
+_log = logging.getLogger("xdsi.repository")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """How many documents became available, were removed, and wait for the next sweep."""
+
+    committed: int = 0
+    discarded: int = 0
+    left: int = 0
+
+
+def sweep(
+    *,
+    store: Documents,
+    query: Query,
+    repository_unique_id: str,
+    now: Callable[[], float],
+    grace_s: float = 3600.0,
+) -> Swept:
+    """Settle what can be settled. To be called at start-up, and now and then while the service runs, in any process.
+
+    `grace_s` is the time within which a registration has ended one way or the other; `now` gives seconds since 1970.
+    """
+    before = now() - grace_s
+    store.clear_staging(before=before)
+    unsettled = store.unsettled()
+    committed = discarded = 0
+    for one in unsettled:
+        try:
+            registered = _is_registered(one, query, repository_unique_id)
+        except Exception:
+            _log.exception("the registry can not be asked: %d documents wait for the next sweep", len(unsettled))
+            break
+        if registered:
+            store.commit(Staged(keys=(one.key,)))
+            committed += 1
+        elif one.staged_at < before:
+            store.discard(Staged(keys=(one.key,)))
+            discarded += 1
+    swept = Swept(committed=committed, discarded=discarded, left=len(unsettled) - committed - discarded)
+    if unsettled:
+        _log.warning("swept: %d available, %d removed, %d left", swept.committed, swept.discarded, swept.left)
+    return swept
+
+
+def _is_registered(one: Stored, query: Query, repository_unique_id: str) -> bool:
+    """Failure, or whatever the query raises, where the registry does not answer."""
+    result = query(GetDocuments(unique_id=(one.document_unique_id,)))
+    if not result.outcome.succeeded:
+        raise fail(ErrorCode.REGISTRY_ERROR, "; ".join(str(problem) for problem in result.outcome.problems))
+    return any(
+        isinstance(entry, DocumentEntry)
+        and entry.unique_id == one.document_unique_id
+        and entry.repository_unique_id == repository_unique_id
+        and (entry.hash or "").lower() == one.sha1
+        and entry.size == str(one.size)
+        for entry in rim.decode_fragments(result.fragments)
+    )

@@ -1,0 +1,51 @@
+"""The catalogue of the content store as SQL tables. Nobody but documents.py reads or writes them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text
+
+
+class State(StrEnum):
+    """How far the registration of a stored document has come."""
+
+    #: The bytes are durable, or about to be; the registry has not been heard yet.
+    PENDING = "pending"
+    #: The registry has registered it.
+    AVAILABLE = "available"
+    #: The source was told of a failure, and nobody knows whether the registry has registered it all the same.
+    QUARANTINED = "quarantined"
+
+
+metadata = MetaData()
+
+stored_document = Table(
+    "stored_document",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("document_unique_id", String(256), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha1", String(40), nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("staged_at", BigInteger, nullable=False),  # seconds since 1970
+)
+
+Index("stored_document_unique_id", stored_document.c.document_unique_id)
+# A uniqueId names the same octets for ever (ITI TF-2 3.43.4.2): one document of it can be available, whoever races.
+_available = stored_document.c.state == State.AVAILABLE.value
+Index(
+    "stored_document_available",
+    stored_document.c.document_unique_id,
+    unique=True,
+    sqlite_where=_available,
+    postgresql_where=_available,
+)
+_unsettled = stored_document.c.state != State.AVAILABLE.value
+Index(
+    "stored_document_unsettled",
+    stored_document.c.staged_at,
+    sqlite_where=_unsettled,
+    postgresql_where=_unsettled,
+)

@@ -1,0 +1,1 @@
+"""The commands of the client side, by what they are about."""

@@ -1,0 +1,216 @@
+"""Commands about DICOM studies: load, publish, retrieve."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from server import show
+from server.commands.metadata import finish, spooling, write
+from server.config import Config, load
+from server.options import Refused, config_option, json_option, url_option, worded
+from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
+from xds.values import Identifier
+
+if TYPE_CHECKING:
+    from imaging.ingest import LoadReport
+    from imaging.instances import Instances
+
+#: What a consumer takes by default: uncompressed, and the common lossless encodings.
+TRANSFER_SYNTAXES = (
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.5",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.91",
+)
+
+
+def load_folder(config: Config, folder: Path) -> tuple[Instances, LoadReport]:
+    """The report of loading a folder into the source of a configuration."""
+    from imaging.ingest import files_below
+    from imaging.ingest import load as load_files
+    from server.compose import Domain, local_instances
+    from server.http import router
+
+    Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    instances = local_instances(config, Domain(app=router({}), endpoints={}))
+    total = sum(1 for _ in files_below([folder]))
+    with show.progress("loading", total) as step:
+        report = load_files([folder], instances=instances, progress=lambda path: step())
+    if not report.instances:
+        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in report.refused[:3]) or "no DICOM file"
+        raise Refused(f"{folder}: nothing loaded ({reasons})")
+    return instances, report
+
+
+@click.command("load")
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@config_option
+@json_option
+@worded
+def load_command(folder: Path, config_path: Path | None, json_output: bool) -> None:
+    """Load DICOM files into the Imaging Document Source of this configuration.
+
+    \b
+    xdsi load /mnt/cd --config xdsi.toml
+    """
+    _, report = load_folder(load(config_path), folder)
+    studies = sorted({one.study_instance_uid for one in report.instances})
+    refused = [f"{path}: {reason}" for path, reason in report.refused]
+    if json_output:
+        counts = {"added": len(report.added), "known": len(report.known), "not_dicom": report.not_dicom}
+        show.as_json({**counts, "refused": refused, "studies": studies})
+    else:
+        rows = [(uid, sum(one.study_instance_uid == uid for one in report.instances)) for uid in studies]
+        title = f"{len(report.added)} added, {len(report.known)} known, {report.not_dicom} no DICOM"
+        show.as_table(title, ("study", "instances"), rows)
+        for line in refused:
+            click.echo(f"refused {line}", err=True)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.option("--patient", required=True, help="Affinity domain patient id, id^^^&OID&ISO.")
+@click.option("--source-patient", help="The images' own patient id as id^^^&OID&ISO, where they do not say.")
+@click.option("--study", multiple=True, help="Study Instance UID; every study of the folder if not given.")
+@config_option
+@url_option("repository")
+@json_option
+@worded
+def publish(
+    folder: Path,
+    patient: str,
+    source_patient: str | None,
+    study: tuple[str, ...],
+    config_path: Path | None,
+    repository: str,
+    json_output: bool,
+) -> None:
+    """Load a folder's studies into the source, and publish a manifest of each (RAD-68).
+
+    \b
+    xdsi publish /mnt/cd --patient 'p100^^^&1.2.3.4&ISO' --source-patient 'MRN7^^^&1.2.3.11&ISO'
+    """
+    from imaging.rad68_provide import publish as publish_study
+    from repository.client import client
+    from server.compose import imaging_defaults, now, soap_client
+
+    config = load(config_path)
+    instances, report = load_folder(config, folder)
+    studies = study or tuple(dict.fromkeys(one.study_instance_uid for one in report.instances))
+    rows = []
+    with spooling() as spool, show.progress("publishing", len(studies), unit="studies") as step:
+        provide, _ = client(soap_client(config.imaging.repository_url or repository, spool))
+        for uid in studies:
+            published = publish_study(
+                uid,
+                instances=instances,
+                provide=provide,
+                patient_id=Identifier(patient),
+                source_id=config.imaging.source_id,
+                retrieve_ae_title=config.imaging.ae_title,
+                retrieve_location_uid=config.imaging.location_uid,
+                retrieve_url=config.imaging.retrieve_url or None,
+                source_patient_id=Identifier(source_patient) if source_patient else None,
+                defaults=imaging_defaults(config),
+                now=now,
+            )
+            rows.append({"study": uid, "manifest": published.document_unique_id, "instances": published.instances})
+            step()
+    if json_output:
+        show.as_json(rows)
+    else:
+        show.as_table("published", ("study", "manifest", "instances"), [tuple(row.values()) for row in rows])
+
+
+def request_of(manifest: object, transfer_syntaxes: tuple[str, ...]) -> ImagingRequest:
+    """The RAD-69 request for everything that a manifest lists."""
+    from imaging.kos import Manifest
+
+    assert isinstance(manifest, Manifest)
+    return ImagingRequest(
+        studies=tuple(
+            StudyRequest(
+                study_instance_uid=study.study_instance_uid,
+                series=tuple(
+                    SeriesRequest(
+                        series_instance_uid=series.series_instance_uid,
+                        documents=tuple(
+                            DocumentRequest(
+                                repository_unique_id=series.retrieve_location_uid,
+                                document_unique_id=one.sop_instance_uid,
+                            )
+                            for one in series.instances
+                        ),
+                    )
+                    for series in study.series
+                ),
+            )
+            for study in manifest.studies
+        ),
+        transfer_syntax_uids=transfer_syntaxes,
+    )
+
+
+@click.command("retrieve-images")
+@click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder to write to.")
+@click.option(
+    "--transfer-syntax", multiple=True, default=TRANSFER_SYNTAXES, help="Acceptable syntaxes, the preferred one first."
+)
+@click.option(
+    "--contact-sheet", type=click.Path(dir_okay=False, path_type=Path), help="Draw the images to this PNG file."
+)
+@url_option("imaging")
+@json_option
+@worded
+def retrieve_images(
+    manifest: Path,
+    out: Path,
+    transfer_syntax: tuple[str, ...],
+    contact_sheet: Path | None,
+    imaging: str,
+    json_output: bool,
+) -> None:
+    """Retrieve every image that a manifest lists (RAD-69).
+
+    \b
+    xdsi retrieve 2.25.1234 --out . && xdsi retrieve-images document-1.dcm --out images --contact-sheet all.png
+    """
+    from imaging import kos
+    from imaging.client import client
+    from server.compose import soap_client
+
+    listed = kos.read(manifest.read_bytes())
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = []
+    failed: list[str] = []
+    with spooling() as config, show.progress("retrieving", listed.instance_count, unit="instances") as step:
+        fetch = client(soap_client(imaging, config))
+        for number, answer in enumerate(fetch(request_of(listed, transfer_syntax)), 1):
+            if isinstance(answer, Retrieved):
+                rows.append(write(answer, out / f"{_safe(answer.request.document_unique_id) or number}.dcm"))
+            else:
+                failed.append(str(answer))
+            step()
+    if contact_sheet is not None and rows:
+        from imaging.contact_sheet import contact_sheet as draw
+
+        contact_sheet.write_bytes(draw([Path(str(row["file"])) for row in rows]))
+    finish("images", rows, failed, json_output)
+
+
+def _safe(uid: str) -> str:
+    """A UID as a file name: digits and dots only, or nothing."""
+    return uid if re.fullmatch(r"[0-9.]{1,64}", uid) and ".." not in uid else ""
+
+
+COMMANDS: tuple[click.Command, ...] = (load_command, publish, retrieve_images)

@@ -1,0 +1,211 @@
+"""The configuration: one frozen Config from a TOML file and the environment, every key of it documented here.
+
+`XDSI__SECTION__KEY` overrides what the file says. An unknown key or a value of the wrong type is an error that names file and key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used: the file or variable, the key, and the reason."""
+
+
+def key(default: Any, meaning: str) -> Any:
+    """A key with its default and what it means."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    host: str = key(
+        "127.0.0.1", "address to listen on; anything but loopback needs insecure = true while there is no TLS"
+    )
+    port: int = key(8080, "TCP port; 0 takes a free one")
+    public_url: str = key("", "base URL under which others reach this server, for the WSDL; empty: http://host:port")
+    insecure: bool = key(False, "allow listening beyond loopback without any security")
+    actors: str = key("registry,repository,imaging", "which actors run in this process")
+    directory: str = key("xdsi-data", "where databases and content are kept unless said otherwise below")
+    packaging: str = key(
+        "lenient", "strict: refuse multipart to SIMPLE operations and plain XML to MTOM ones; lenient: take both"
+    )
+    log_level: str = key("info", "debug, info, warning or error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    database: str = key("", "SQLAlchemy URL; empty: SQLite below server.directory")
+    patients: str = key(
+        "known", "known: only patients that were made known may be submitted for; open: any well-formed id"
+    )
+    max_results: int = key(5000, "most objects in one LeafClass answer; ObjectRef has no limit")
+    threads: int = key(2, "threads that run queries and registrations")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    unique_id: str = key("1.3.6.1.4.1.21367.13.1", "repositoryUniqueId: an OID of your own")
+    database: str = key("", "SQLAlchemy URL of the catalogue; empty: SQLite below server.directory")
+    directory: str = key("", "where documents are kept; empty: below server.directory")
+    registry_url: str = key("", "ITI-42 endpoint of a remote registry; empty: the registry of this process")
+    threads: int = key(8, "threads that read and write documents")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imaging:
+    location_uid: str = key(
+        "1.3.6.1.4.1.21367.13.2", "RetrieveLocationUID, which is the repositoryUniqueId in RAD-69: an OID of your own"
+    )
+    ae_title: str = key("XDSI", "RetrieveAETitle in manifests, at most 16 characters")
+    retrieve_url: str = key("", "DICOMweb base URL in manifests; empty: none")
+    source_id: str = key("1.3.6.1.4.1.21367.13.3", "SubmissionSet.sourceId: an OID of your own")
+    database: str = key("", "SQLAlchemy URL of the index; empty: SQLite below server.directory")
+    directory: str = key("", "where DICOM instances are kept; empty: below server.directory")
+    repository_url: str = key(
+        "", "ITI-41 endpoint that manifests are submitted to; empty: the repository of this process"
+    )
+    source_patient_issuer: str = key("", "OID that assigns the Patient IDs (0010,0020), where the images do not say")
+    accession_issuer: str = key("", "OID that assigns the Accession Numbers, where the images do not say")
+    institution: str = key("", "institution name, where the images do not say")
+    language_code: str = key("en-US", "languageCode of manifests (RFC 5646)")
+    time_zone: str = key("UTC", "IANA time zone of the modalities, where the images do not say")
+    threads: int = key(8, "threads that read instances")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    envelope_bytes: int = key(16 * 1024 * 1024, "largest SOAP envelope without its attachments, in bytes")
+    message_bytes: int = key(64 * 1024**3, "largest request, in bytes")
+    document_bytes: int = key(64 * 1024**3, "largest document, in bytes")
+    parts: int = key(10_000, "most MIME parts in a request")
+    depth: int = key(100, "deepest nesting of XML elements")
+    attributes: int = key(256, "most attributes of one XML element")
+    body_idle_s: float = key(60.0, "longest pause in a request body, in seconds")
+    connections: int = key(1000, "most connections at once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration, by section."""
+
+    server: Server = Server()
+    registry: Registry = Registry()
+    repository: Repository = Repository()
+    imaging: Imaging = Imaging()
+    limits: Limits = Limits()
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.server.actors.split(",") if name.strip())
+
+    def database_url(self, actor: str) -> str:
+        """The SQLAlchemy URL of an actor's database."""
+        given: str = getattr(self, actor).database
+        return given or f"sqlite:///{Path(self.server.directory).absolute() / f'{actor}.sqlite'}"
+
+    def content_directory(self, actor: str) -> Path:
+        """Where an actor keeps its files."""
+        given: str = getattr(getattr(self, actor), "directory", "")
+        return Path(given) if given else Path(self.server.directory).absolute() / actor
+
+
+SECTIONS = {one.name: type(getattr(Config(), one.name)) for one in fields(Config)}
+_CHOICES = {
+    ("server", "packaging"): ("strict", "lenient"),
+    ("server", "log_level"): ("debug", "info", "warning", "error"),
+    ("registry", "patients"): ("known", "open"),
+}
+ACTORS = ("registry", "repository", "imaging")
+_PREFIX = "XDSI__"
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
+    """The defaults, overridden by the file, overridden by the environment. ConfigError for whatever cannot be used."""
+    environment = os.environ if environment is None else environment
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        for section, keys in content.items():
+            if not isinstance(keys, dict):
+                raise ConfigError(f"{path}: {section} stands outside of a section")
+            for name, value in keys.items():
+                _set(values, section, name, value, origin=str(path))
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(_PREFIX):
+            section, _, name = variable[len(_PREFIX) :].lower().partition("__")
+            _set(values, section, name, text, origin=f"environment variable {variable}", from_text=True)
+    config = Config(**{section: kind(**values[section]) for section, kind in SECTIONS.items()})
+    unknown = [actor for actor in config.actors if actor not in ACTORS]
+    if unknown or not config.actors:
+        raise ConfigError(f"server.actors: {config.server.actors!r} is not a list of {', '.join(ACTORS)}")
+    return config
+
+
+def _set(
+    values: dict[str, dict[str, Any]], section: str, name: str, value: Any, *, origin: str, from_text: bool = False
+) -> None:
+    if section not in SECTIONS:
+        raise ConfigError(f"{origin}: there is no section {section!r}{_nearest(section, SECTIONS)}")
+    known = {one.name: one for one in fields(SECTIONS[section])}
+    if name not in known:
+        raise ConfigError(f"{origin}: there is no key {section}.{name}{_nearest(name, known)}")
+    kind = type(known[name].default)
+    try:
+        value = _converted(value, kind, from_text)
+    except ValueError:
+        raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be of type {kind.__name__}") from None
+    choices = _CHOICES.get((section, name))
+    if choices and value not in choices:
+        raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be one of {', '.join(choices)}")
+    values[section][name] = value
+
+
+def _converted(value: Any, kind: type, from_text: bool) -> Any:
+    if from_text and kind is bool:
+        lowered = value.strip().lower()
+        if lowered not in ("true", "false", "1", "0"):
+            raise ValueError
+        return lowered in ("true", "1")
+    if from_text or (kind is float and type(value) is int):
+        return kind(value)
+    if type(value) is not kind:
+        raise ValueError
+    return value
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def to_toml(config: Config) -> str:
+    """The effective configuration as TOML, each key with its meaning and, where it differs, its default."""
+    lines: list[str] = []
+    for section, kind in SECTIONS.items():
+        lines.append(f"[{section}]")
+        for one in fields(kind):
+            value = getattr(getattr(config, section), one.name)
+            default = "" if value == one.default else f" (default: {_literal(one.default)})"
+            lines += [f"# {one.metadata['meaning']}{default}", f"{one.name} = {_literal(value)}"]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

@@ -1,0 +1,106 @@
+"""Serving over HTTP: one application that routes by path, uvicorn under it, and the refusal to listen where that is unsafe."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+import uvicorn
+
+from server.config import Config, ConfigError
+from soap.endpoint import Receive, Scope, Send
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def router(apps: Mapping[str, App]) -> App:
+    """The application of each path; anywhere else a list of them."""
+    listing = "".join(f"{path}\n{path}?wsdl\n" for path in sorted(apps)).encode()
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"this server speaks HTTP, not {scope['type']}")
+        app = apps.get(scope["path"].rstrip("/"))
+        if app is not None:
+            await app(scope, receive, send)
+            return
+        status = 200 if scope["path"] == "/" else 404
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(listing)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else listing})
+
+    return route
+
+
+def bind(config: Config) -> socket.socket:
+    """The listening socket. ConfigError for an address beyond loopback without insecure = true, and for one that is taken."""
+    host, port = config.server.host, config.server.port
+    if not _is_loopback(host) and not config.server.insecure:
+        raise ConfigError(
+            f"server.host is {host!r}, which others can reach, and no security is configured:"
+            " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
+        )
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error}") from None
+    return listening
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def base_url(config: Config, listening: socket.socket) -> str:
+    """Under which URL the endpoints are reached."""
+    host = config.server.host
+    shown = f"[{host}]" if ":" in host else host
+    return config.server.public_url.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
+
+
+def server(app: App, config: Config) -> uvicorn.Server:
+    """A uvicorn server for the application."""
+    settings = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        limit_concurrency=config.limits.connections,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=30,
+    )
+    return uvicorn.Server(settings)
+
+
+@contextlib.contextmanager
+def in_thread(app: App, config: Config, listening: socket.socket) -> Iterator[None]:
+    """Serves in a thread of its own until the context ends: for the demo and the tests."""
+    running = server(app, config)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, name="xdsi-http", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not running.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise RuntimeError("the server did not start")
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        running.should_exit = True
+        thread.join(timeout=40)
+        listening.close()

@@ -1,0 +1,42 @@
+"""The client's HTTP: httpx behind the Transport that soap/client.py wants, streamed both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+
+from soap.client import HttpResponse, Transport
+
+
+class _Response:
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+
+    def chunks(self) -> Iterator[bytes]:
+        return self._response.iter_raw(512 * 1024)
+
+
+def http_transport(*, connect_timeout_s: float = 10.0, idle_timeout_s: float = 300.0) -> Transport:
+    """A Transport that follows no redirects and knows no proxies. OSError where there is no answer."""
+    client = httpx.Client(
+        timeout=httpx.Timeout(idle_timeout_s, connect=connect_timeout_s),
+        follow_redirects=False,
+        trust_env=False,
+        headers={"Accept-Encoding": "identity"},
+    )
+
+    @contextmanager
+    def post(url: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Iterator[HttpResponse]:
+        try:
+            with client.stream("POST", url, headers=dict(headers), content=iter(body)) as response:
+                yield _Response(response)
+        except httpx.HTTPError as error:
+            raise OSError(f"no answer from {url}: {error}") from None
+        except httpx.InvalidURL as error:
+            raise OSError(f"{url!r} is no URL: {error}") from None
+
+    return post
