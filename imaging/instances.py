@@ -20,6 +20,9 @@ from imaging.tables import instance, manifest
 from xds.messages import Document
 from xds.values import is_oid
 
+# What a modality wrote is kept and given back as it is, whatever limits of its VR it breaks: reading judges nothing.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
 _CHUNK_BYTES = 1024 * 1024
 _CHUNK_UIDS = 500
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 import httpx
 
@@ -20,14 +22,22 @@ class _Response:
         return self._response.iter_raw(512 * 1024)
 
 
-def http_transport(*, connect_timeout_s: float = 10.0, idle_timeout_s: float = 300.0) -> Transport:
-    """A Transport that follows no redirects and knows no proxies. OSError where there is no answer."""
+@cache
+def _client(connect_timeout_s: float, idle_timeout_s: float) -> httpx.Client:
+    """One pool of connections for the whole process, closed at its end."""
     client = httpx.Client(
         timeout=httpx.Timeout(idle_timeout_s, connect=connect_timeout_s),
         follow_redirects=False,
         trust_env=False,
         headers={"Accept-Encoding": "identity"},
     )
+    atexit.register(client.close)
+    return client
+
+
+def http_transport(*, connect_timeout_s: float = 10.0, idle_timeout_s: float = 300.0) -> Transport:
+    """A Transport that follows no redirects and knows no proxies. OSError where there is no answer."""
+    client = _client(connect_timeout_s, idle_timeout_s)
 
     @contextmanager
     def post(url: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Iterator[HttpResponse]:
