@@ -79,7 +79,7 @@ def run(out: Path) -> tuple[list[Step], Path, str]:
         with serving(config) as domain:
             steps, images = _steps(config, domain, folders)
         picture = (out / "contact-sheet.png").absolute()
-        picture.write_bytes(contact_sheet(images, columns=3))
+        picture.write_bytes(contact_sheet(images, columns=3, tile_px=320))
     return steps, picture, source
 
 

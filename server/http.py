@@ -44,12 +44,15 @@ def bind(config: Config) -> socket.socket:
             f"server.host is {host!r}, which others can reach, and no security is configured:"
             " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
         )
+    listening: socket.socket | None = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except OSError as error:
+        if listening is not None:
+            listening.close()
         raise ConfigError(f"cannot listen on {host}:{port}: {error}") from None
     return listening
 

@@ -1,0 +1,86 @@
+"""The configuration: where values come from, and errors that name file and key."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from server.config import SECTIONS, Config, ConfigError, load, to_toml
+from server.http import bind
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "xdsi.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_environment_overrides_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+    path = written(tmp_path, '[server]\nport = 9000\nhost = "::1"\n')
+    config = load(path, {"XDSI__SERVER__PORT": "9001", "XDSI__LIMITS__BODY_IDLE_S": "1.5", "OTHER": "x"})
+    assert (config.server.port, config.server.host, config.limits.body_idle_s) == (9001, "::1", 1.5)
+    assert config.registry == Config().registry
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[server]\nprot = 1", "there is no key server.prot; did you mean 'port'?"),
+        ("[sever]\nport = 1", "there is no section 'sever'; did you mean 'server'?"),
+        ('[server]\nport = "1"', "server.port is '1'; it must be of type int"),
+        ("[server]\ninsecure = 1", "server.insecure is 1; it must be of type bool"),
+        ('[registry]\npatients = "some"', "registry.patients is 'some'; it must be one of known, open"),
+        ("port = 1", "port stands outside of a section"),
+        ("[server", "xdsi.toml"),
+    ],
+)
+def test_an_error_names_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        load(path, {})
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_variable_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"environment variable XDSI__SERVER__PROT: there is no key server\.prot"):
+        load(None, {"XDSI__SERVER__PROT": "1"})
+    with pytest.raises(ConfigError, match="must be of type int"):
+        load(None, {"XDSI__SERVER__PORT": "many"})
+
+
+def test_an_unknown_actor_is_named() -> None:
+    with pytest.raises(ConfigError, match="'registry,pacs' is not a list of registry, repository, imaging"):
+        load(None, {"XDSI__SERVER__ACTORS": "registry,pacs"})
+
+
+def test_what_is_printed_can_be_read_again_and_explains_every_key(tmp_path: Path) -> None:
+    config = load(None, {"XDSI__IMAGING__INSTITUTION": 'St. "Mary"\\'})
+    text = to_toml(config)
+    assert load(written(tmp_path, text), {}) == config
+    assert tomllib.loads(text).keys() == SECTIONS.keys()
+    for kind in SECTIONS.values():
+        for one in fields(kind):
+            assert f"# {one.metadata['meaning']}" in text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])
+def test_listening_beyond_loopback_is_refused_without_security(host: str) -> None:
+    config = Config()
+    with pytest.raises(ConfigError, match="no security is configured"):
+        bind(replace(config, server=replace(config.server, host=host, port=0)))
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    config = Config()
+    first = bind(replace(config, server=replace(config.server, port=0)))
+    try:
+        first.listen()
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
+            bind(replace(config, server=replace(config.server, port=port)))
+    finally:
+        first.close()
