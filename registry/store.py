@@ -31,7 +31,6 @@ def open_engine(url: str) -> Engine:
     engine = create_engine(url, pool_size=8, max_overflow=8)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
@@ -47,10 +46,6 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
         "cache_size=-65536",
     ):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +80,9 @@ class Store:
     def write(self) -> Iterator[Unit]:
         """A unit of work: committed at its end, rolled back when it is left by an exception."""
         with self._writing, self.engine.begin() as connection:
+            if self.engine.dialect.name == "sqlite":
+                # The write lock is taken before the first look, so that no check can be overtaken.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield Unit(connection)
 
 

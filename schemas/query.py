@@ -179,6 +179,8 @@ def _slots(adhoc: etree._Element) -> dict[str, list[list[str]]]:
 
 def _read(parameter: Parameter, slots: list[list[str]], problems: list[Problem]) -> tuple[tuple[str, ...], ...]:
     """The values of a parameter in their AND groups; what is wrong with them goes to `problems`."""
+    if not slots:
+        return ()
     name, groups = parameter.name, []
     for texts in slots:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID, uuid5
 
@@ -239,12 +240,24 @@ def complete(
     return f"<rim:{element}{state}{body}{patient}</rim:{element}>"
 
 
+_NEXT_DIGIT = dict(zip("0123456789abcdef", "123456789abcdef0", strict=True))
+
+
 def _patient_identifier(kind: Kind, owner: str, patient_id: str) -> str:
-    row = cast(Identified, TABLES[kind]["patient_id"])
-    # The last digits of the owner's own id change: unique within the object, and cheap to make for every answer.
-    child_id = f"{owner[:-4]}{int(owner[-4:], 16) ^ 0xFFFF:04x}" if _is_uuid(owner) else f"{owner}-patient"
+    # The last digit of the owner's own UUID changes: unique within the object, and cheap to make for every answer.
+    uuid = owner.startswith("urn:uuid:") and owner[-1] in _NEXT_DIGIT
+    child_id = owner[:-1] + _NEXT_DIGIT[owner[-1]] if uuid else f"{owner}-patient"
     return (
         f'<rim:ExternalIdentifier id="{child_id}" objectType="{OBJECT_TYPE_EXTERNAL_IDENTIFIER}" registryObject="{owner}"'
+        f"{_patient_value(kind, patient_id)}"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _patient_value(kind: Kind, patient_id: str) -> str:
+    """All of the identifier that is the same in every object of the patient."""
+    row = cast(Identified, TABLES[kind]["patient_id"])
+    return (
         f' identificationScheme="{row.scheme}" value="{escape(patient_id)}">'
         f'<rim:Name><rim:LocalizedString value="{row.label}"/></rim:Name></rim:ExternalIdentifier>'
     )

@@ -46,7 +46,9 @@ class Registry:
         "known", "known: only patients that were made known may be submitted for; open: any well-formed id"
     )
     max_results: int = key(5000, "most objects in one LeafClass answer; ObjectRef has no limit")
-    threads: int = key(2, "threads that run queries and registrations")
+    threads: int = key(
+        1, "threads that run queries and registrations; more help where the database is on another machine"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
