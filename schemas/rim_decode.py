@@ -52,6 +52,7 @@ _SLOT, _VALUE_LIST, _VALUE = f"{{{RIM}}}Slot", f"{{{RIM}}}ValueList", f"{{{RIM}}
 _CLASSIFICATION, _EXTERNAL_IDENTIFIER = f"{{{RIM}}}Classification", f"{{{RIM}}}ExternalIdentifier"
 _NAME, _LOCALIZED = f"{{{RIM}}}Name", f"{{{RIM}}}LocalizedString"
 _VERSION_INFO = f"{{{RIM}}}VersionInfo"
+_XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
@@ -74,6 +75,9 @@ def decode(
 ) -> RegistryObject | ObjectRef | Unrecognized:
     """An object of a RegistryObjectList. `labels` are classification nodes given beside the packages instead of inside (by object id)."""
     local = etree.QName(element).localname
+    if local == "Identifiable":
+        # A peer that knows no substitution groups names the type instead: rim:ExtrinsicObjectType, rim:AssociationType1.
+        local = element.get(_XSI_TYPE, "").rpartition(":")[2].removesuffix("1").removesuffix("Type")
     entry_uuid = element.get("id", "")
     if local == "ObjectRef":
         home = element.get("home")

@@ -174,3 +174,12 @@ def test_mutable_facts_are_not_in_the_rendered_text_and_are_printed_into_it() ->
 def test_a_control_character_cannot_be_written() -> None:
     with pytest.raises(ValueError, match=r"U\+0001"):
         rim.escape("a\x01")
+
+
+def test_an_object_may_be_named_by_its_type_instead_of_its_element() -> None:
+    """XML Schema Part 1 2.6.1: peers without substitution groups write rim:Identifiable with xsi:type."""
+    typed = (
+        f'<r:Identifiable xmlns:r="{RIM}" xmlns:i="http://www.w3.org/2001/XMLSchema-instance" id="d" objectType="{STABLE}"'
+        ' i:type="r:ExtrinsicObjectType"/>'
+    )
+    assert rim.decode(etree.fromstring(typed)) == entry("")
