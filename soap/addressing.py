@@ -14,6 +14,8 @@ from soap.fault import SOAP12, WSA, NotUnderstood, SoapFault
 ANONYMOUS = f"{WSA}/anonymous"
 _NONE = f"{WSA}/none"
 _WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
+#: The roles that a header may be meant for and that we act in (SOAP 1.2 Part 1 2.2); no role is the ultimate receiver.
+_OUR_ROLES = frozenset({"", f"{SOAP12}/role/next", f"{SOAP12}/role/ultimateReceiver"})
 _ONCE = ("Action", "MessageID", "To", "ReplyTo", "FaultTo", "From")
 #: Namespaces whose headers we understand. A security header that nobody asked for is accepted, so that clients may always send one.
 _UNDERSTOOD = frozenset({WSA, _WSSE})
@@ -49,9 +51,7 @@ def read(headers: Iterable[etree._Element]) -> Addressing:
                     subsubcode="InvalidCardinality",
                 )
             found[name.localname] = header
-        elif (
-            header.get(f"{{{SOAP12}}}mustUnderstand", "").strip() in ("1", "true") and name.namespace not in _UNDERSTOOD
-        ):
+        elif name.namespace not in _UNDERSTOOD and _must_be_understood(header):
             not_understood.append(NotUnderstood(name.namespace or "", name.localname))
     if not_understood:
         names = ", ".join(f"{{{one.namespace}}}{one.local}" for one in not_understood)
@@ -73,6 +73,11 @@ def read(headers: Iterable[etree._Element]) -> Addressing:
                 subsubcode="OnlyAnonymousAddressSupported",
             )
     return Addressing(action, identifier)
+
+
+def _must_be_understood(header: etree._Element) -> bool:
+    demanded = header.get(f"{{{SOAP12}}}mustUnderstand", "").strip() in ("1", "true")
+    return demanded and header.get(f"{{{SOAP12}}}role", "").strip() in _OUR_ROLES
 
 
 def _text(header: etree._Element | None) -> str:

@@ -57,7 +57,8 @@ class SoapClient:
 
         SoapFault for a fault reply and for an answer that is no SOAP; OSError where there is no answer.
         """
-        headers = addressing.request_headers(action, self.url, addressing.new_message_id())
+        message_id = addressing.new_message_id()
+        headers = addressing.request_headers(action, self.url, message_id)
         message = replying.mtom(headers, body, documents) if mtom else replying.simple(headers, body, documents)
         http_headers = {"Content-Type": f'{message.content_type}; action="{action}"'}
         if message.length is not None:
@@ -66,6 +67,7 @@ class SoapClient:
             with self._transport(self.url, http_headers, message.pieces) as response:
                 receiver = self._receive(response, spool)
             envelope = self._envelope(receiver, response.status)
+            self._check_relation(envelope, message_id)
             yield Received(body=envelope.body, documents=receiver.documents)
 
     def _receive(self, response: HttpResponse, spool: Spool) -> Receiver:
@@ -78,19 +80,29 @@ class SoapClient:
                 f"{self.url} answered HTTP {response.status} with Content-Type {content_type[:80]!r}, which is no SOAP",
             ) from None
         for chunk in response.chunks():
-            receiver.receive_data(chunk)
+            try:
+                receiver.receive_data(chunk)
+            except SoapFault as error:
+                raise self._no_soap(response.status, error) from None
         return receiver
 
     def _envelope(self, receiver: Receiver, status: int) -> Envelope:
         try:
             envelope = receiver.envelope()
         except SoapFault as error:
-            raise SoapFault(
-                "Receiver", f"{self.url} answered HTTP {status} with what is no SOAP message: {error.reason}"
-            ) from None
+            raise self._no_soap(status, error) from None
         if envelope.body.tag == f"{{{SOAP12}}}Fault":
             raise read_fault(envelope.body, status)
         return envelope
+
+    def _no_soap(self, status: int, error: SoapFault) -> SoapFault:
+        return SoapFault("Receiver", f"{self.url} answered HTTP {status} with what is no SOAP message: {error.reason}")
+
+    def _check_relation(self, envelope: Envelope, message_id: str) -> None:
+        """A reply that relates to another message is another patient's, perhaps; one that does not say is accepted."""
+        related = [(one.text or "").strip() for one in envelope.headers if one.tag == f"{{{WSA}}}RelatesTo"]
+        if related and message_id not in related:
+            raise SoapFault("Receiver", f"{self.url} answered another message: RelatesTo is {related[0][:200]!r}")
 
 
 def read_fault(element: etree._Element, http_status: int) -> SoapFault:

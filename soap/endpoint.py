@@ -27,6 +27,8 @@ Packaging = Literal["strict", "lenient"]
 _log = logging.getLogger("xdsi.soap")
 #: As much is collected before it is handed to a thread, and as much is sent at once.
 _BATCH_BYTES = 512 * 1024
+#: A body may be slow at first: its average rate is looked at after so many seconds.
+_GRACE_S = 30
 
 
 class _Disconnected(Exception):
@@ -50,9 +52,9 @@ class Endpoint:
         executor: Executor,
         packaging: Packaging = "lenient",
     ) -> None:
-        self._service, self._address, self._packaging = service, address, packaging
+        self._service, self._address = service, address
         self._spool_directory, self._limits, self._executor = spool_directory, limits, executor
-        self._dispatcher = Dispatcher(service)
+        self._dispatcher = Dispatcher(service, strict=packaging == "strict")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["method"]:
@@ -84,12 +86,12 @@ class Endpoint:
                 receiver = self._receiver(scope, spool)
                 rest = await self._receive(receiver, receive)
                 reply, first = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
-            except SoapFault as error:
-                reply = replying.fault_reply(error, None)
-                first = next(reply.pieces)
             except _Disconnected:
                 return
-            await self._send(reply, first, send)
+            except Exception as error:
+                reply = self._fault(error, None)
+                first = next(reply.pieces)
+            await self._send(reply, first, receive, send)
 
     def _receiver(self, scope: Scope, spool: Spool) -> Receiver:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -105,7 +107,8 @@ class Endpoint:
         """The body but its last batch, which comes back: a small message then costs one thread hop in all."""
         loop = asyncio.get_running_loop()
         pending: list[bytes] = []
-        size, more = 0, True
+        size, total, more = 0, 0, True
+        started = loop.time()
         while more:
             try:
                 async with asyncio.timeout(self._limits.body_idle_s):
@@ -118,6 +121,10 @@ class Endpoint:
             if chunk := event.get("body", b""):
                 pending.append(chunk)
                 size += len(chunk)
+                total += len(chunk)
+            elapsed = loop.time() - started
+            if more and elapsed > _GRACE_S and total < elapsed * self._limits.body_bytes_per_s:
+                raise sender(f"the body comes at less than {self._limits.body_bytes_per_s} bytes/s", http_status=408)
             if more and size >= _BATCH_BYTES:
                 await loop.run_in_executor(self._executor, receiver.receive_data, b"".join(pending))
                 pending.clear()
@@ -132,41 +139,46 @@ class Endpoint:
             envelope = receiver.envelope()
             relates_to = addressing.message_id(envelope.headers)
             answer = self._dispatcher.dispatch(Message(envelope, receiver.documents, receiver.mtom))
-            self._check_packaging(answer, receiver.mtom)
             reply = _http(answer, multipart=receiver.mtom and answer.operation.mtom)
             return reply, _batch(reply.pieces)
-        except SoapFault as error:
-            reply = replying.fault_reply(error, relates_to)
-        except Exception:
-            incident = uuid.uuid4()
-            _log.exception("incident %s at %s", incident, self._service.name)
-            internal = SoapFault("Receiver", f"internal error; the server's log has it as incident {incident}")
-            reply = replying.fault_reply(internal, relates_to)
+        except Exception as error:
+            reply = self._fault(error, relates_to)
         return reply, _batch(reply.pieces)
 
-    def _check_packaging(self, answer: Answer, mtom: bool) -> None:
-        if self._packaging == "strict" and mtom != answer.operation.mtom:
-            expected = "multipart/related (MTOM)" if answer.operation.mtom else "a single XML entity"
-            raise sender(f"{answer.operation.name} is packaged as {expected}, which the message is not")
+    def _fault(self, error: Exception, relates_to: str | None) -> HttpReply:
+        """What went wrong as a fault; of what nobody foresaw, the peer learns only the number under which the log has it."""
+        if not isinstance(error, SoapFault):
+            incident = uuid.uuid4()
+            _log.error("incident %s at %s", incident, self._service.name, exc_info=error)
+            error = SoapFault("Receiver", f"internal error; the server's log has it as incident {incident}")
+        return replying.fault_reply(error, relates_to)
 
-    async def _send(self, reply: HttpReply, first: bytes, send: Send) -> None:
-        loop = asyncio.get_running_loop()
-        second = b""
-        length = reply.length
-        if len(first) < _BATCH_BYTES:
-            length = len(first)
-        else:
-            second = await loop.run_in_executor(self._executor, _batch, reply.pieces)
+    async def _send(self, reply: HttpReply, first: bytes, receive: Receive, send: Send) -> None:
+        whole = len(first) < _BATCH_BYTES
+        length = len(first) if whole else reply.length
         headers = [(b"content-type", reply.content_type.encode())]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        while second:
-            await send({"type": "http.response.body", "body": first, "more_body": True})
-            first, second = second, b""
-            if len(first) >= _BATCH_BYTES:
-                second = await loop.run_in_executor(self._executor, _batch, reply.pieces)
-        await send({"type": "http.response.body", "body": first})
+        if whole:
+            await send({"type": "http.response.body", "body": first})
+        else:
+            await self._stream(reply.pieces, first, receive, send)
+
+    async def _stream(self, pieces: Iterator[bytes], batch: bytes, receive: Receive, send: Send) -> None:
+        """The batches, each made after the one before it is sent. An error leaves the response unfinished, so that the peer sees it."""
+        loop = asyncio.get_running_loop()
+        # Sending to a client that is gone fails nowhere; only receiving tells.
+        told = asyncio.ensure_future(receive())
+        try:
+            while batch and not _is_disconnect(told):
+                await send({"type": "http.response.body", "body": batch, "more_body": True})
+                last = len(batch) < _BATCH_BYTES
+                batch = b"" if last else await loop.run_in_executor(self._executor, _batch, pieces)
+            if not batch:
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            told.cancel()
 
 
 def _http(answer: Answer, *, multipart: bool) -> HttpReply:
@@ -174,6 +186,10 @@ def _http(answer: Answer, *, multipart: bool) -> HttpReply:
     if multipart:
         return replying.mtom(headers, answer.reply.body, answer.reply.documents)
     return replying.simple(headers, answer.reply.body, answer.reply.documents)
+
+
+def _is_disconnect(told: asyncio.Future[MutableMapping[str, Any]]) -> bool:
+    return told.done() and told.exception() is None and told.result()["type"] == "http.disconnect"
 
 
 def _batch(pieces: Iterator[bytes]) -> bytes:

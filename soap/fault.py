@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 from xml.sax.saxutils import escape, quoteattr
@@ -12,6 +13,9 @@ WSA = "http://www.w3.org/2005/08/addressing"
 
 FAULT_ACTION = f"{WSA}/fault"
 SOAP_FAULT_ACTION = f"{WSA}/soap/fault"
+
+#: What XML 1.0 can't hold, even escaped (2.2).
+_NO_CHARACTERS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Code = Literal["Sender", "Receiver", "MustUnderstand", "VersionMismatch", "DataEncodingUnknown"]
 
@@ -65,7 +69,9 @@ def headers(fault: SoapFault) -> str:
     if fault.code == "VersionMismatch":
         return f'<soap:Upgrade><soap:SupportedEnvelope qname="e:Envelope" xmlns:e="{SOAP12}"/></soap:Upgrade>'
     return "".join(
-        f'<soap:NotUnderstood qname="n:{escape(one.local)}" xmlns:n={quoteattr(one.namespace)}/>'
+        f'<soap:NotUnderstood qname="n:{one.local}" xmlns:n={quoteattr(one.namespace)}/>'
+        if one.namespace
+        else f'<soap:NotUnderstood qname="{one.local}"/>'
         for one in fault.not_understood
     )
 
@@ -80,13 +86,14 @@ def body(fault: SoapFault) -> str:
         if fault.subcode
         else ""
     )
+    reason = escape(_NO_CHARACTERS.sub("\ufffd", fault.reason))
     detail = ""
     if fault.problem_action is not None:
         action = escape(fault.problem_action)
         detail = f"<soap:Detail><wsa:ProblemAction><wsa:Action>{action}</wsa:Action></wsa:ProblemAction></soap:Detail>"
     return (
         f"<soap:Fault><soap:Code><soap:Value>soap:{fault.code}</soap:Value>{subcode}</soap:Code>"
-        f'<soap:Reason><soap:Text xml:lang="en">{escape(fault.reason)}</soap:Text></soap:Reason>{detail}</soap:Fault>'
+        f'<soap:Reason><soap:Text xml:lang="en">{reason}</soap:Text></soap:Reason>{detail}</soap:Fault>'
     )
 
 

@@ -54,7 +54,7 @@ class End:
 
 Event = PartBegin | PartData | PartEnd | End
 
-_PARAMETER = re.compile(r'\s*;\s*([^=;\s]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
+_PARAMETER = re.compile(r';\s*([^=;\s]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 
 
 def parse_content_type(text: str) -> ContentType:
@@ -110,15 +110,13 @@ class MultipartReader:
 
     def _preamble(self) -> list[Event] | None:
         at = self._buffer.find(self._delimiter)
+        # What can't be the beginning of a boundary is skipped.
+        skipped = at if at >= 0 else max(0, len(self._buffer) - len(self._delimiter) + 1)
+        self._skipped += skipped
+        if self._skipped > self._limits.preamble_bytes:
+            raise MultipartError(f"no boundary within the first {self._limits.preamble_bytes} bytes", http_status=413)
         if at < 0:
-            surplus = len(self._buffer) - len(self._delimiter)
-            if surplus > 0:
-                self._skipped += surplus
-                del self._buffer[:surplus]
-            if self._skipped > self._limits.preamble_bytes:
-                raise MultipartError(
-                    f"no boundary within the first {self._limits.preamble_bytes} bytes", http_status=413
-                )
+            del self._buffer[:skipped]
             return None
         del self._buffer[: at + len(self._delimiter)]
         self._state = self._after_boundary
@@ -151,13 +149,13 @@ class MultipartReader:
             head, used = b"", 2
         else:
             end = self._buffer.find(b"\r\n\r\n")
-            if end < 0 or end > self._limits.part_header_bytes:
-                if len(self._buffer) > self._limits.part_header_bytes:
-                    raise MultipartError(
-                        f"the headers of part {self._parts} are longer than {self._limits.part_header_bytes} bytes",
-                        http_status=413,
-                    )
+            if end < 0 and len(self._buffer) < self._limits.part_header_bytes + 4:
                 return None
+            if not 0 <= end <= self._limits.part_header_bytes:
+                raise MultipartError(
+                    f"the headers of part {self._parts} are longer than {self._limits.part_header_bytes} bytes",
+                    http_status=413,
+                )
             head, used = bytes(self._buffer[:end]), end + 4
         headers = self._parse_headers(head.decode("latin-1"))
         del self._buffer[:used]

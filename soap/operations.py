@@ -29,7 +29,8 @@ class Call:
 class Reply:
     """One answer: the child of soap:Body as serialised XML that declares its own namespaces, in pieces, and the MIME parts.
 
-    Each document comes with its Content-ID without brackets, and is opened when its turn comes.
+    Each document comes with its Content-ID without brackets, and is opened when its turn comes. The body refers to it with
+    `<xop:Include xmlns:xop="..." href="cid:..."/>`, with this prefix and these quotes, so that a peer without MTOM can be given base64.
     """
 
     body: Iterable[bytes]
@@ -74,4 +75,6 @@ class Limits:
     depth: int = 100
     attributes: int = 256
     namespaces: int = 100_000
+    tags: int = 1_000_000
     body_idle_s: float = 60.0
+    body_bytes_per_s: int = 1024

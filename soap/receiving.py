@@ -26,6 +26,7 @@ class Receiver:
         self._root_type: ContentType | None = None
         self._reader: MultipartReader | None = None
         self._sink: Sink | None = None
+        self._in_root = False
         self._content_id: str | None = None
         self._received = 0
         try:
@@ -86,9 +87,10 @@ class Receiver:
                 pass
 
     def _begin(self, headers: dict[str, str], content_id: str | None) -> None:
+        # Without the parameter start the first part is the root (RFC 2387 3.2).
         is_root = self._root_type is None and (not self._start or content_id == self._start)
         encoding = headers.get("content-transfer-encoding", "")
-        self._content_id = content_id
+        self._in_root, self._content_id = is_root, content_id
         if is_root:
             root_type = multipart.parse_content_type(headers.get("content-type", "application/xop+xml"))
             if root_type.media_type not in _XML_TYPES:
@@ -106,19 +108,17 @@ class Receiver:
             transfer_encoding=encoding,
             max_bytes=self._limits.envelope_bytes if is_root else self._limits.document_bytes,
         )
-        if is_root:
-            self._content_id = None
 
     def _end(self) -> None:
         if self._sink is None:
             return
         document = self._sink.close()
         self._sink = None
-        if self._content_id is not None:
-            self.documents[self._content_id] = document
-        elif not self._root:
+        if self._in_root:
             # A root part in base64 or quoted-printable has been decoded by its sink.
             self._root += document.read()
+        elif self._content_id is not None:
+            self.documents[self._content_id] = document
 
     def _add_to_root(self, data: bytes) -> None:
         self._root += data

@@ -80,7 +80,8 @@ def mtom(headers: str, body: Iterable[bytes], documents: Sequence[tuple[str, Doc
             sent = 0
             for chunk in document.chunks():
                 sent += len(chunk)
-                yield chunk
+                if sent <= document.size:
+                    yield chunk
             if sent != document.size:
                 raise OSError(f"a document of {document.size} bytes has become one of {sent} while it was being sent")
         yield tail

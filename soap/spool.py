@@ -16,6 +16,8 @@ from soap.fault import SoapFault, sender
 from xds.messages import Document
 
 _UNENCODED = ("", "binary", "8bit", "7bit")
+#: RFC 2045 6.7 allows 76 characters in a line of quoted-printable; nobody needs more than this.
+_MAX_LINE_BYTES = 64 * 1024
 
 
 class Sink:
@@ -36,7 +38,7 @@ class Sink:
         if encoding == "base64":
             self._decode = _Base64(name).decode
         elif encoding == "quoted-printable":
-            self._decode = _QuotedPrintable().decode
+            self._decode = _QuotedPrintable(name).decode
         elif encoding not in _UNENCODED:
             raise sender(f"part {name!r} has the unknown Content-Transfer-Encoding {encoding[:40]!r}")
 
@@ -71,24 +73,29 @@ class Sink:
                 "Sender", f"part {self._name!r} is larger than the limit of {self._max_bytes} bytes", http_status=413
             )
         self._sha1.update(data)
-        if self._file is not None:
-            self._file.write(data)
-            return
-        self._memory.append(data)
-        if self._size > self._spool.memory_bytes:
+        if self._file is None:
+            if self._size <= self._spool.memory_bytes and self._spool.reserve(len(data)):
+                self._memory.append(data)
+                return
             self._path, self._file = self._spool.create()
-            self._file.write(b"".join(self._memory))
+            _write(self._file, b"".join(self._memory))
+            self._spool.reserve(len(data) - self._size)
             self._memory.clear()
+        _write(self._file, data)
 
 
 class Spool:
     """The parts of one message. `directory` should be where the documents will be kept, so that a file can be taken over by renaming.
 
-    As a context manager it removes, at its end, whatever nobody has taken over.
+    A part of up to `memory_bytes` stays in memory while all of them together have no more than `total_memory_bytes`. As a context manager
+    the spool removes, at its end, whatever nobody has taken over.
     """
 
-    def __init__(self, directory: Path, *, memory_bytes: int = 64 * 1024) -> None:
+    def __init__(
+        self, directory: Path, *, memory_bytes: int = 64 * 1024, total_memory_bytes: int = 8 * 1024 * 1024
+    ) -> None:
         self.directory, self.memory_bytes = directory, memory_bytes
+        self._free_bytes = total_memory_bytes
         self._files: list[Path] = []
         self._sinks: list[Sink] = []
 
@@ -97,6 +104,13 @@ class Spool:
         sink = Sink(self, name=name, mime_type=mime_type, transfer_encoding=transfer_encoding, max_bytes=max_bytes)
         self._sinks.append(sink)
         return sink
+
+    def reserve(self, size: int) -> bool:
+        """Whether so many bytes more may stay in memory; if so they count from now on. A negative size gives bytes back."""
+        if size > self._free_bytes:
+            return False
+        self._free_bytes -= size
+        return True
 
     def create(self) -> tuple[Path, BinaryIO]:
         """A new file of a random name."""
@@ -120,31 +134,43 @@ class Spool:
         self._sinks.clear()
 
 
+def _write(file: BinaryIO, data: bytes) -> None:
+    """All of the data: an unbuffered file on a disk that is nearly full takes less, and says so only the next time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
 class _Base64:
     """Base64 in pieces of any size, white space between its characters allowed (RFC 2045 6.8)."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._rest = name, b""
+        self._name, self._rest, self._padded = name, b"", False
 
     def decode(self, data: bytes, last: bool) -> bytes:
         text = self._rest + data.translate(None, b" \t\r\n")
         whole = len(text) if last else len(text) // 4 * 4
-        # Padding ends the text; more may follow in the next piece, which is then an error.
         text, self._rest = text[:whole], text[whole:]
         try:
+            # Padding ends the text, even where a piece ends with it.
+            if self._padded and text:
+                raise ValueError
+            self._padded = text.endswith(b"=")
             return base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise sender(f"part {self._name!r} is not the base64 that it claims to be") from None
 
 
 class _QuotedPrintable:
     """Quoted-printable in pieces of any size, line by line (RFC 2045 6.7)."""
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, name: str) -> None:
+        self._name, self._rest = name, b""
 
     def decode(self, data: bytes, last: bool) -> bytes:
         text = self._rest + data
         whole = len(text) if last else text.rfind(b"\n") + 1
         text, self._rest = text[:whole], text[whole:]
+        if len(self._rest) > _MAX_LINE_BYTES:
+            raise sender(f"part {self._name!r} has a line of quoted-printable of more than {_MAX_LINE_BYTES} bytes")
         return binascii.a2b_qp(text)

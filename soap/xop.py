@@ -44,11 +44,19 @@ def resolve(element: etree._Element, documents: Mapping[str, Document]) -> Docum
     beside = (element.text or "") + "".join(child.tail or "" for child in children)
     if len(children) != 1 or children[0].tag != INCLUDE or beside.strip():
         raise sender(f"{name} holds something beside its one xop:Include")
-    href = children[0].get("href", "")
+    return documents[_included(children[0], documents)]
+
+
+def _included(include: etree._Element, documents: Mapping[str, Document]) -> str:
+    """The Content-ID of the part that an Include names. Some peers percent-encode it in the part's header too."""
+    href = include.get("href", "").strip()
     identifier = normalize(href)
-    if identifier not in documents:
-        raise sender(f"xop:Include refers to {href[:200]!r}, and the message has no part of that Content-ID")
-    return documents[identifier]
+    if identifier in documents:
+        return identifier
+    _, _, as_written = href.partition(":")
+    if as_written in documents:
+        return as_written
+    raise sender(f"xop:Include refers to {href[:200]!r}, and the message has no part of that Content-ID")
 
 
 def check_references(body: etree._Element, documents: Mapping[str, Document]) -> None:
@@ -58,11 +66,7 @@ def check_references(body: etree._Element, documents: Mapping[str, Document]) ->
     """
     seen: set[str] = set()
     for include in body.iter(INCLUDE):
-        identifier = normalize(include.get("href", ""))
-        if identifier not in documents:
-            raise sender(
-                f"xop:Include refers to cid:{identifier[:200]}, and the message has no part of that Content-ID"
-            )
+        identifier = _included(include, documents)
         if identifier in seen:
             raise sender(f"the part {identifier[:200]!r} is included twice")
         seen.add(identifier)

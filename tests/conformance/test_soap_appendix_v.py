@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import pytest
 from lxml import etree
 
 from soap import xop
+from soap.client import HttpResponse, SoapClient
 from soap.endpoint import Endpoint, Packaging
-from soap.fault import SOAP11, SOAP12, WSA
+from soap.fault import SOAP11, SOAP12, WSA, SoapFault
 from soap.operations import Call, Limits, Operation, Reply, Service
 from xds.messages import Document
 
@@ -30,7 +33,9 @@ LIMITS = Limits(
     preamble_bytes=1_000,
     depth=40,
     attributes=20,
+    body_idle_s=0.05,
 )
+PIECE = b"0123456789abcdef" * 4096
 
 
 def echo(call: Call) -> Reply:
@@ -55,6 +60,20 @@ def broken(call: Call) -> Reply:
     raise RuntimeError("secret of the house")
 
 
+def long(call: Call) -> Reply:
+    """Two megabytes in pieces; a body of "break" breaks off in the middle."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b'<t:LongResponse xmlns:t="urn:test">'
+        for number in range(32):
+            if number == 20 and call.body.text == "break":
+                raise RuntimeError("the disk is gone")
+            yield PIECE
+        yield b"</t:LongResponse>"
+
+    return Reply(body=pieces())
+
+
 def operation(name: str, action: str, element: str, answer: Any, *, mtom: bool) -> Operation:
     return Operation(
         name=name,
@@ -72,6 +91,7 @@ SERVICE = Service(
         operation("Test_Echo", ECHO, "Echo", echo, mtom=False),
         operation("Test_Store", STORE, "Store", store, mtom=True),
         operation("Test_Broken", "urn:test:Broken", "Broken", broken, mtom=False),
+        operation("Test_Long", "urn:test:Long", "Long", long, mtom=False),
     ),
     describe=lambda address, file: f"<wsdl at='{address}' file='{file}'/>".encode() if file != "none.xsd" else None,
 )
@@ -97,11 +117,12 @@ class Answer:
 class Peer:
     """Calls an endpoint as an ASGI server would."""
 
-    def __init__(self, directory: Path, packaging: Packaging) -> None:
+    def __init__(self, directory: Path, packaging: Packaging, service: Service = SERVICE) -> None:
         self.executor = ThreadPoolExecutor(2)
+        self.sent: list[Any] = []
         self.directory = directory
         self.endpoint = Endpoint(
-            SERVICE,
+            service,
             address="http://x/test",
             spool_directory=directory,
             limits=LIMITS,
@@ -110,20 +131,35 @@ class Peer:
         )
 
     def request(
-        self, method: str, body: bytes, headers: dict[str, str], query: str = "", chunk: int = 0, gone: bool = False
+        self,
+        method: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        query: str = "",
+        chunk: int = 0,
+        gone: bool = False,
+        stalls: bool = False,
+        leaves: bool = False,
     ) -> Answer:
+        """`gone` leaves within the request, `stalls` never ends it, `leaves` goes when the answer begins."""
         chunks = [body[i : i + chunk] for i in range(0, len(body), chunk)] if chunk else [body]
         events: list[dict[str, Any]] = [{"type": "http.request", "body": one, "more_body": True} for one in chunks]
-        events.append(
-            {"type": "http.disconnect"} if gone else {"type": "http.request", "body": b"", "more_body": False}
-        )
-        incoming, sent = iter(events), list[Any]()
+        if not stalls:
+            last = {"type": "http.request", "body": b"", "more_body": False}
+            events.append({"type": "http.disconnect"} if gone else last)
+        if leaves:
+            events.append({"type": "http.disconnect"})
+        incoming, sent = iter(events), self.sent
+        sent.clear()
 
         async def receive() -> Any:
-            return next(incoming)
+            for event in incoming:
+                return event
+            return await asyncio.Event().wait()
 
         async def send(event: Any) -> None:
             sent.append(event)
+            await asyncio.sleep(0)
 
         scope = {
             "type": "http",
@@ -420,8 +456,8 @@ def test_an_answer_elsewhere_is_not_supported(peer: Peer) -> None:
 
 
 def test_strict_packaging_refuses_the_other_kind(strict: Peer) -> None:
-    assert_fault(strict.post(multipart(envelope()), MTOM), "Sender")
-    assert_fault(strict.post(envelope(STORE, store_body())), "Sender")
+    assert "single XML entity" in assert_fault(strict.post(multipart(envelope()), MTOM), "Sender")
+    assert "multipart/related" in assert_fault(strict.post(envelope(STORE, store_body())), "Sender")
     assert strict.post(envelope()).status == 200
     assert strict.post(multipart(envelope(STORE, store_body())), MTOM).status == 200
 
@@ -449,3 +485,177 @@ def test_a_compressed_request_is_unsupported(peer: Peer) -> None:
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(peer: Peer) -> None:
     content = multipart(envelope(STORE, store_body("cid:d@x")), (part(), b"x" * 1_000_000))
     assert peer.post(content[:900_000], MTOM, chunk=65536, gone=True).status == 0
+
+
+def test_what_is_refused_for_its_packaging_is_not_run(tmp_path: Path) -> None:
+    ran: list[Call] = []
+
+    def remember(call: Call) -> Reply:
+        ran.append(call)
+        return Reply(body=[b"<x/>"])
+
+    one = replace(SERVICE, operations=(operation("Test_Store", STORE, "Store", remember, mtom=True),))
+    strict = Peer(tmp_path, "strict", one)
+    assert_fault(strict.post(envelope(STORE, store_body())), "Sender")
+    assert ran == []
+    assert strict.post(multipart(envelope(STORE, store_body())), MTOM).status == 200
+    assert len(ran) == 1
+    strict.executor.shutdown()
+
+
+def test_multipart_to_a_simple_operation_is_answered_plainly(peer: Peer) -> None:
+    answer = peer.post(multipart(envelope()), MTOM)
+    assert answer.headers["content-type"] == "application/soap+xml; charset=UTF-8"
+    assert answer.text("s:Body/{urn:test}EchoResponse") == "hello"
+
+
+def test_a_part_that_nothing_includes_is_no_matter(peer: Peer) -> None:
+    assert peer.post(multipart(envelope(STORE, store_body()), (part(), b"x")), MTOM).status == 200
+
+
+def test_a_missing_or_repeated_part_is_the_senders_fault(peer: Peer) -> None:
+    none = peer.post(multipart(envelope(STORE, store_body("cid:none"))), MTOM)
+    assert "no part" in assert_fault(none, "Sender")
+    twice = peer.post(multipart(envelope(STORE, store_body("cid:d@x", "cid:d@x")), (part(), b"x")), MTOM)
+    assert "included twice" in assert_fault(twice, "Sender")
+    assert twice.text("s:Header/a:RelatesTo") == "urn:uuid:1"
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+LONG = envelope("urn:test:Long", '<t:Long xmlns:t="urn:test"/>')
+
+
+def test_a_small_answer_is_one_event_of_known_length(peer: Peer) -> None:
+    answer = peer.post(envelope())
+    assert len(peer.sent) == 2
+    assert int(answer.headers["content-length"]) == len(answer.body)
+
+
+def test_a_long_answer_is_sent_as_it_is_made(peer: Peer) -> None:
+    answer = peer.post(LONG)
+    assert (answer.text("s:Body/{urn:test}LongResponse") or "").encode() == PIECE * 32
+    assert "content-length" not in answer.headers
+    assert len(peer.sent) > 4
+    assert max(len(event.get("body", b"")) for event in peer.sent) < 1024 * 1024
+
+
+def test_an_answer_that_breaks_off_is_never_finished(peer: Peer) -> None:
+    """The status is out by then; only a connection that ends too early tells the client."""
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        peer.post(LONG.replace(b"/></s:Body>", b">break</t:Long></s:Body>"))
+    assert peer.sent[0]["status"] == 200
+    assert all(event["more_body"] for event in peer.sent[1:])
+
+
+def test_nothing_is_made_for_a_client_that_is_gone(peer: Peer) -> None:
+    peer.post(LONG, leaves=True)
+    assert sum(len(event.get("body", b"")) for event in peer.sent) < 32 * len(PIECE)
+    assert peer.sent[-1]["more_body"]
+
+
+def test_a_body_that_stalls_is_given_up(peer: Peer) -> None:
+    answer = peer.post(multipart(envelope(STORE, store_body("cid:d@x")), (part(), b"x"))[:-20], MTOM, stalls=True)
+    assert "no bytes for 0.05 s" in assert_fault(answer, "Sender", status=408)
+
+
+def test_a_declared_length_over_the_limit_is_refused_before_the_body(peer: Peer) -> None:
+    headers = {"Content-Type": MTOM, "Content-Length": "3000001"}
+    answer = peer.request("POST", b"", headers, stalls=True)
+    assert "3000000 bytes" in assert_fault(answer, "Sender", status=413)
+
+
+def test_an_undeclared_length_over_the_limit_is_refused(peer: Peer) -> None:
+    parts = [(part(f"<{number}>"), b"x" * 800_000) for number in range(4)]
+    answer = peer.post(multipart(envelope(STORE, store_body()), *parts), MTOM, chunk=65536)
+    assert "3000000 bytes" in assert_fault(answer, "Sender", status=413)
+
+
+def test_a_spool_that_takes_nothing_is_an_incident(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    peer = Peer(tmp_path / "none", "lenient")
+    content = multipart(envelope(STORE, store_body("cid:d@x")), (part(), os.urandom(1_500_000)))
+    answer = peer.post(content, MTOM, chunk=65536)
+    assert "incident" in assert_fault(answer, "Receiver", status=500)
+    assert str(tmp_path).encode() not in answer.body
+    assert "FileNotFoundError" in caplog.text
+    peer.executor.shutdown()
+
+
+# --- our client -------------------------------------------------------------------------------------------------------
+
+
+def client(peer: Peer, change: Any = lambda answer: answer) -> SoapClient:
+    """A client whose HTTP is the endpoint itself; `change` alters the answers on their way."""
+
+    @dataclass
+    class Response:
+        status: int
+        headers: Mapping[str, str]
+        body: bytes
+
+        def chunks(self) -> Iterator[bytes]:
+            yield from (self.body[at : at + 1000] for at in range(0, len(self.body), 1000))
+
+    @contextmanager
+    def transport(url: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Iterator[HttpResponse]:
+        answer = change(peer.request("POST", b"".join(body), headers))
+        yield Response(answer.status, answer.headers, answer.body)
+
+    return SoapClient("http://x/test", transport, peer.directory)
+
+
+def stored(call: SoapClient, *, mtom: bool) -> bytes:
+    parts = [("d@x", Document.of(bytes(range(256)) * 1000, "a/b"))]
+    body = store_body("cid:d@x").replace("i:", "xop:").replace(":i=", ":xop=").encode()
+    with call.call(STORE, [body], parts, mtom=mtom) as received:
+        return xop.resolve(received.body[0], received.documents).read()
+
+
+@pytest.mark.parametrize("mtom", [True, False])
+def test_a_document_goes_there_and_back(peer: Peer, mtom: bool) -> None:
+    """As parts, and for a peer without MTOM as base64."""
+    limits = replace(LIMITS, envelope_bytes=1_000_000)
+    peer.endpoint = Endpoint(
+        SERVICE, address="x", spool_directory=peer.directory, limits=limits, executor=peer.executor
+    )
+    assert stored(client(peer), mtom=mtom) == bytes(range(256)) * 1000
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_fault_is_raised_whatever_its_http_status(peer: Peer, status: int) -> None:
+    changed = client(peer, lambda answer: replace(answer, status=status))
+    with pytest.raises(SoapFault, match="not supported") as caught, changed.call("urn:wrong", [b"<x/>"], mtom=False):
+        pass
+    assert (caught.value.code, caught.value.subcode) == ("Sender", "ActionNotSupported")
+    assert caught.value.problem_action == "urn:wrong"
+
+
+def echoed(soap: SoapClient) -> str | None:
+    with soap.call(ECHO, [b'<t:Echo xmlns:t="urn:test">hello</t:Echo>'], mtom=False) as received:
+        return received.body.text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda answer: replace(answer, status=502, headers={"content-type": "text/html"}), "HTTP 502"),
+        (lambda answer: replace(answer, headers={}), "no SOAP"),
+        (lambda answer: replace(answer, body=answer.body[:-5]), "not well-formed"),
+        (lambda answer: replace(answer, headers={"content-type": "multipart/related; boundary=b"}), "no boundary|ends"),
+        (
+            lambda answer: replace(answer, body=answer.body.replace(b"RelatesTo>urn:", b"RelatesTo>other:")),
+            "answered another message",
+        ),
+    ],
+)
+def test_an_answer_that_is_none_is_the_receivers_fault(peer: Peer, change: Any, reason: str) -> None:
+    with pytest.raises(SoapFault, match=reason) as caught:
+        echoed(client(peer, change))
+    assert caught.value.code == "Receiver"
+
+
+def test_an_answer_need_not_say_what_it_relates_to(peer: Peer) -> None:
+    def silent(answer: Answer) -> Answer:
+        return replace(answer, body=answer.body.replace(b"a:RelatesTo", b"a:From"))
+
+    assert echoed(client(peer, silent)) == "hello"
