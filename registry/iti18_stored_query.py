@@ -1,149 +1,138 @@
-"""ITI-18 Registry Stored Query: the answer to each stored query (ITI TF-2 3.18.4.1.3)."""
+"""ITI-18 Registry Stored Query and ITI-51 Multi-Patient Stored Query: the answer to each stored query (ITI TF-2 3.18.4.1.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from registry import selects
+from registry.finders import FINDERS, PAGE, SINGLE_PATIENT, Found, Reader, Row, chunks
+from registry.selects import BODY, ENTRY_UUID, MORE, PATIENT_ID, STATUS
 from registry.store import Store
-from registry.tables import association, document_entry, folder, submission_set
 from schemas import rim
 from schemas.attributes import Kind
 from xds.messages import QueryResult
-from xds.problems import ErrorCode, fail
-from xds.queries import (
-    FindDocuments,
-    FindSubmissionSets,
-    GetAll,
-    GetDocuments,
-    GetSubmissionSetAndContents,
-    ReturnType,
-    StoredQuery,
-)
-from xds.vocabulary import AssociationType
+from xds.problems import ErrorCode, Failure, Problem, fail
+from xds.queries import ReturnType, StoredQuery
+from xds.vocabulary import Status
 
-#: How many ids one statement is given.
-_CHUNK = 500
-Found = list[tuple[Kind, Any]]
+#: So many texts are read at a time.
+_CHUNK = 256
+_STATUS_URN = {status.name.capitalize(): str(status) for status in Status}
 
 
-def stored_query(query: StoredQuery, *, store: Store, max_results: int = 5_000) -> QueryResult:
-    """The objects that the query selects. Failure: XDSTooManyResults, XDSResultNotSinglePatient."""
-    found = _FINDERS[type(query)](query, store)
-    if query.return_type is ReturnType.OBJECT_REF:
-        return QueryResult(fragments=[rim.object_ref(row.entry_uuid) for _, row in found])
-    if len(found) > max_results:
+def stored_query(
+    query: StoredQuery,
+    *,
+    store: Store,
+    max_results: int = 25_000,
+    home_community_id: str | None = None,
+    unknown_patient: Literal["empty", "error"] = "empty",
+) -> QueryResult:
+    """The objects that the query selects. Of a long answer, the texts are read while it is written.
+
+    `max_results` is the limit of objects for LeafClass. `home_community_id` is the registry's own, and then every object of the answer
+    carries it. Failure: XDSTooManyResults, XDSResultNotSinglePatient, XDSUnknownCommunity, and XDSUnknownPatientId where
+    `unknown_patient` is "error": else nobody has no objects.
+    """
+    asked_home = query.home_community_id
+    if home_community_id is not None and asked_home is not None and asked_home != home_community_id:
         raise fail(
-            ErrorCode.TOO_MANY_RESULTS,
-            f"{type(query).__name__} finds {len(found)} objects; the limit for LeafClass is {max_results}. ObjectRef has none",
+            ErrorCode.UNKNOWN_COMMUNITY,
+            f"homeCommunityId {asked_home!r} is not that of this registry, {home_community_id!r}",
         )
-    if isinstance(query, GetDocuments):
-        patients = {row.patient_id for _, row in found}
-        # ObjectRef is exempt (ITI TF-2 3.18.4.1.3).
-        if len(patients) > 1:
-            raise fail(
-                ErrorCode.RESULT_NOT_SINGLE_PATIENT,
-                f"GetDocuments finds entries of {len(patients)} patients; LeafClass gives those of one",
-            )
-    return QueryResult(fragments=[_complete(kind, row) for kind, row in found])
+    if unknown_patient == "error":
+        _check_patients(query, store)
+    leaf = query.return_type is ReturnType.LEAF_CLASS
+    reader = Reader(store, type(query).__name__, max_results if leaf else None)
+    found = FINDERS[type(query)](query, reader)
+    if not leaf:
+        return QueryResult(fragments=[rim.object_ref(row[ENTRY_UUID], home_community_id) for _, row in found])
+    reader.check_count(len(found))
+    if isinstance(query, SINGLE_PATIENT):
+        _check_single_patient(query, found)
+    if len(found) <= PAGE and all(row[BODY] is not None for _, row in found):
+        return QueryResult(fragments=_written(found, store, home_community_id))
+    return QueryResult(fragments=_fragments(found, store, home_community_id))
 
 
-def _complete(kind: Kind, row: Any) -> str:
-    return rim.complete(
-        kind,
-        row.body,
-        status=row.status,
-        patient_id=None if kind == "Association" else row.patient_id,
-        last_update_time=row.last_update_time if kind == "Folder" else None,
-    )
-
-
-def _find_documents(query: FindDocuments, store: Store) -> Found:
-    return [("DocumentEntry", row) for row in store.rows(*selects.find_documents(query))]
-
-
-def _find_submission_sets(query: FindSubmissionSets, store: Store) -> Found:
-    return [("SubmissionSet", row) for row in store.rows(*selects.find_submission_sets(query))]
-
-
-def _get_documents(query: GetDocuments, store: Store) -> Found:
-    rows: list[Any] = []
-    for chunk in _chunks(query.entry_uuid):
-        rows += store.rows(*selects.by_ids(document_entry, chunk))
-    for chunk in _chunks(query.unique_id):
-        rows += store.rows(*selects.entries_by_unique_ids(chunk))
-    return [("DocumentEntry", row) for row in rows]
-
-
-def _get_all(query: GetAll, store: Store) -> Found:
-    entries = store.rows(
-        *selects.find_documents(
-            FindDocuments(
-                patient_id=query.patient_id,
-                status=query.document_entry_status,
-                format_code=query.format_code,
-                confidentiality_code=query.confidentiality_code,
-                object_type=query.object_type,
-            )
-        )
-    )
-    sets = store.rows(*selects.of_patient(submission_set, query.patient_id, query.submission_set_status))
-    folders = store.rows(*selects.of_patient(folder, query.patient_id, query.folder_status))
-    found: Found = [
-        *(("SubmissionSet", row) for row in sets),
-        *(("DocumentEntry", row) for row in entries),
-        *(("Folder", row) for row in folders),
+def _check_patients(query: StoredQuery, store: Store) -> None:
+    given = getattr(query, "patient_id", ())
+    patients = [str(one) for one in (given if isinstance(given, tuple) else (given,))]
+    known = {one for chunk in chunks(patients) for (one,) in store.rows(*selects.known_patients(chunk))}
+    problems = [
+        Problem(code=ErrorCode.UNKNOWN_PATIENT_ID, context=f"patient {one!r} is not known to this registry")
+        for one in dict.fromkeys(patients)
+        if one not in known
     ]
-    touching: dict[str, Any] = {}
-    for chunk in _chunks([row.entry_uuid for _, row in found]):
-        for end in ("source_object", "target_object"):
-            touching |= {row.entry_uuid: row for row in store.rows(*selects.associations_touching(chunk, end))}
-    return [*found, *(("Association", row) for row in touching.values())]
+    if problems:
+        raise Failure(problems)
 
 
-def _get_submission_set_and_contents(query: GetSubmissionSetAndContents, store: Store) -> Found:
-    """The set, its members as filtered, and those of its associations that have both ends in the result (3.18.4.1.2.3.7.10)."""
-    if query.entry_uuid is not None:
-        sets = store.rows(*selects.by_ids(submission_set, [query.entry_uuid]))
-    else:
-        sets = store.rows(*selects.submission_set_by_unique_id(query.unique_id or ""))
-    found: Found = []
-    for row in sets:
-        members = [
-            one
-            for one in store.rows(*selects.associations_from(row.entry_uuid))
-            if one.association_type == AssociationType.HAS_MEMBER
+def _check_single_patient(query: StoredQuery, found: Found) -> None:
+    """ITI TF-2 3.18.4.1.3; ObjectRef is exempt. An Association has no patientId."""
+    patients = {row[PATIENT_ID] for kind, row in found if kind != "Association"}
+    if len(patients) > 1:
+        raise fail(
+            ErrorCode.RESULT_NOT_SINGLE_PATIENT,
+            f"{type(query).__name__} finds objects of {len(patients)} patients; LeafClass gives those of one",
+        )
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+def _written(found: Found, store: Store, home: str | None) -> list[str]:
+    """The elements of objects whose rows have their bodies."""
+    text, complete = store.bodies.text, rim.complete
+    written = []
+    for kind, row in found:
+        body = text(row[BODY])
+        written.append(
+            complete(
+                kind,
+                body if home is None else _at_home(body, home),
+                status=_STATUS_URN[row[STATUS]],
+                patient_id=None if kind == "Association" else row[PATIENT_ID],
+                last_update_time=row[MORE] if kind == "Folder" else None,
+            )
+        )
+    return written
+
+
+def _at_home(body: str, home: str) -> str:
+    """The text of an object with the registry's homeCommunityId, in place of any that it was submitted with."""
+    attributes, _, children = body.partition(">")
+    before, found, after = attributes.partition(' home="')
+    if found:
+        attributes = before + after.partition('"')[2]
+    return f'{attributes} home="{rim.escape(home)}">{children}'
+
+
+def _fragments(found: Found, store: Store, home: str | None) -> Iterator[str]:
+    """The elements of objects in order, their bodies read in chunks. What has been removed since it was found is left out."""
+    for start in range(0, len(found), _CHUNK):
+        part = found[start : start + _CHUNK]
+        wanted: dict[Kind, list[Row]] = {}
+        for kind, row in part:
+            if row[BODY] is None:
+                wanted.setdefault(kind, []).append(row)
+        bodies = {uuid: body for kind, rows in wanted.items() for uuid, body in _bodies(kind, rows, store)}
+        whole = [
+            (kind, row if row[BODY] is not None else (*row[:BODY], bodies[row[ENTRY_UUID]], *row[MORE:]))
+            for kind, row in part
+            if row[BODY] is not None or row[ENTRY_UUID] in bodies
         ]
-        found += [("SubmissionSet", row), *_contents(query, store, row.entry_uuid, members)]
-    return found
+        yield from _written(whole, store, home)
 
 
-def _contents(query: GetSubmissionSetAndContents, store: Store, set_uuid: str, members: Sequence[Any]) -> Found:
-    targets = [member.target_object for member in members]
-    contents: Found = []
-    associations: list[Any] = []
-    for chunk in _chunks(targets):
-        entries = selects.filtered_entries(chunk, query.format_code, query.confidentiality_code, query.object_type)
-        contents += [("DocumentEntry", row) for row in store.rows(*entries)]
-        contents += [("Folder", row) for row in store.rows(*selects.by_ids(folder, chunk))]
-        associations += store.rows(*selects.by_ids(association, chunk))
-    present = {set_uuid} | {row.entry_uuid for _, row in contents}
-    inner = [one for one in associations if one.source_object in present and one.target_object in present]
-    present |= {one.entry_uuid for one in inner}
-    linking = [member for member in members if member.target_object in present]
-    return [*contents, *(("Association", one) for one in (*inner, *linking))]
-
-
-def _chunks(ids: Iterable[str]) -> list[list[str]]:
-    unique = list(dict.fromkeys(ids))
-    return [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
-
-
-_FINDERS: dict[type[StoredQuery], Callable[[Any, Store], Found]] = {
-    FindDocuments: _find_documents,
-    FindSubmissionSets: _find_submission_sets,
-    GetDocuments: _get_documents,
-    GetAll: _get_all,
-    GetSubmissionSetAndContents: _get_submission_set_and_contents,
-}
+def _bodies(kind: Kind, rows: Sequence[Row], store: Store) -> list[Row]:
+    uuids = [row[ENTRY_UUID] for row in rows]
+    patients = {row[PATIENT_ID] for row in rows}
+    if len(patients) > 1:
+        return store.rows(*selects.bodies(kind, None, uuids, store.dialect))
+    read = store.rows(*selects.bodies(kind, patients.pop(), uuids, store.dialect))
+    if len(read) < len(uuids):
+        # The patient has been merged into another since: its objects are still there.
+        read += store.rows(*selects.bodies(kind, None, uuids, store.dialect))
+    return read

@@ -1,19 +1,27 @@
-"""ITI-42 Register Document Set-b: a submission is checked, given its ids, and stored with all its effects, or refused (ITI TF-2 3.42)."""
+"""ITI-42 Register Document Set-b, and ITI-61 Register On-Demand Document Entry, which differs in the kind of entries only.
+
+A submission is checked, given its ids, and stored with all its effects, or refused (ITI TF-2 3.42, 3.61).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 
-from registry.rules import RULES, Rule, check, fault, named, shown
-from registry.store import Known, Store, Unit
+from registry import rules_registry
+from registry.codes import Codes, codes_are_known
+from registry.rules import STRICT, Strictness
+from registry.rules_registry import Patients, Seen, ids_to_look_up, look
+from registry.store import Footprint, Known, Store, Unit
+from registry.unit import rows_of
+from registry.wording import fault, named, shown
 from xds.messages import Outcome
 from xds.metadata import Association, DocumentEntry, Folder, RegistryObject, Submission, SubmissionSet, has_member
-from xds.problems import ErrorCode, Failure, Problem, errors
+from xds.problems import Failure, Problem, errors
 from xds.values import Timestamp
-from xds.vocabulary import RELATIONSHIPS, REPLACEMENTS, STABLE, AssociationType, Status
+from xds.vocabulary import ON_DEMAND, REPLACEMENTS, STABLE, AssociationType, Status
 
 
 def register(
@@ -22,31 +30,107 @@ def register(
     store: Store,
     now: Callable[[], datetime],
     new_uuid: Callable[[], str],
-    patients: Literal["open", "known"] = "known",
-    rules: Iterable[Rule] = RULES,
+    patients: Patients = "known",
+    strictness: Strictness = STRICT,
+    codes: Codes | None = None,
+    on_demand: bool = False,
 ) -> Outcome:
     """Stores the submission whole. Failure with every problem found, and then nothing is stored.
 
     `patients`: "known" demands a patient that the feed has told of, "open" takes any well-formed id. `new_uuid` gives `urn:uuid:` ids.
+    `codes` are those of the affinity domain, None where they are not checked. `on_demand` is ITI-61.
     """
-    problems = check(submission, rules)
+    return register_later(
+        submission,
+        store=store,
+        now=now,
+        new_uuid=new_uuid,
+        patients=patients,
+        strictness=strictness,
+        codes=codes,
+        on_demand=on_demand,
+    ).result()
+
+
+def register_later(
+    submission: Submission,
+    *,
+    store: Store,
+    now: Callable[[], datetime],
+    new_uuid: Callable[[], str],
+    patients: Patients = "known",
+    strictness: Strictness = STRICT,
+    codes: Codes | None = None,
+    on_demand: bool = False,
+) -> Future[Outcome]:
+    """As `register`, without waiting for the disk. Failure at once, or from the future."""
+    problems = check_message(submission, strictness=strictness, codes=codes)
+    problems += strictness.judged("entries_are_of_the_transaction", _entries_of_the_transaction(submission, on_demand))
     if not submission.submission_sets:
         raise Failure(problems)
     moment = Timestamp.at(now())
-    assigned = _with_ids(submission, new_uuid, moment)
-    with store.write() as unit:
-        known = unit.known(_ids_to_look_up(assigned))
-        problems += _problems_with_registry(assigned, unit, known, patients)
-        if errors(problems):
-            raise Failure(problems)
-        _store(assigned, unit, known, new_uuid, moment)
-    return Outcome.of(problems)
+    assigned = with_ids(submission, new_uuid, moment)
+    if errors(problems):
+        raise Failure(_with_registry(problems, assigned, store, patients, strictness))
+    rows = rows_of(assigned.objects, store.bodies, patient_id=str(assigned.submission_sets[0].patient_id))
+
+    def work(unit: Unit) -> Outcome:
+        seen = look(assigned, unit, patients)
+        found = [*problems, *rules_registry.check(seen, strictness)]
+        if errors(found):
+            raise Failure(found)
+        unit.insert(rows)
+        _apply(seen, new_uuid, moment)
+        return Outcome.of(found)
+
+    return store.write_later(footprint(assigned), work)
+
+
+def _with_registry(
+    problems: list[Problem], assigned: Submission, store: Store, patients: Patients, strictness: Strictness
+) -> list[Problem]:
+    """The problems of a message that is refused already, and whatever else the registry would have refused it for."""
+
+    def work(unit: Unit) -> list[Problem]:
+        return [*problems, *rules_registry.check(look(assigned, unit, patients), strictness)]
+
+    return store.write(footprint(assigned), work)
+
+
+def check_message(submission: Submission, *, strictness: Strictness, codes: Codes | None) -> list[Problem]:
+    """Every fault that the message alone shows."""
+    problems = strictness.check(submission)
+    if codes is not None:
+        problems += strictness.judged("codes_are_known", codes_are_known(submission, codes))
+    return problems
+
+
+def _entries_of_the_transaction(submission: Submission, on_demand: bool) -> Iterator[Problem]:
+    """Stable entries are registered with ITI-42, On-Demand entries with ITI-61 (ITI TF-2 3.42.4.1.2, 3.61.4.1.2)."""
+    expected, transaction = (ON_DEMAND, "ITI-61") if on_demand else (STABLE, "ITI-42")
+    for entry in submission.document_entries:
+        if entry.object_type != expected:
+            kind = "On-Demand" if on_demand else "Stable"
+            yield fault(
+                f"{named(entry)}: objectType {shown(entry.object_type)} is not {kind}, which {transaction} demands"
+            )
+
+
+def footprint(submission: Submission) -> Footprint:
+    """What a submission looks at: its patient's objects, whatever it refers to, whatever has one of its ids."""
+    unique_ids = [one.unique_id for one in submission.objects if not isinstance(one, Association)]
+    patients = [one.patient_id for one in submission.submission_sets]
+    return Footprint(
+        entry_uuids=frozenset(str(one) for one in ids_to_look_up(submission)),
+        unique_ids=frozenset(str(one) for one in unique_ids if one),
+        patients=frozenset(str(one) for one in patients if one),
+    )
 
 
 # --- ids --------------------------------------------------------------------------------------------------------------
 
 
-def _with_ids(submission: Submission, new_uuid: Callable[[], str], moment: Timestamp) -> Submission:
+def with_ids(submission: Submission, new_uuid: Callable[[], str], moment: Timestamp) -> Submission:
     """Symbolic ids become UUIDs, the same symbol the same UUID; each object begins as version 1 of itself (ITI TF-3 4.2.3.1.1)."""
     uuids = {one.entry_uuid: one.entry_uuid for one in submission.objects if one.entry_uuid.startswith("urn:uuid:")}
     for one in submission.objects:
@@ -72,160 +156,68 @@ def _with_ids(submission: Submission, new_uuid: Callable[[], str], moment: Times
     )
 
 
-def _ids_to_look_up(submission: Submission) -> set[str]:
-    ids = {one.entry_uuid for one in submission.objects}
-    for association in submission.associations:
-        ids |= {association.source_object, association.target_object}
-    return ids
-
-
-# --- rules that need the registry -------------------------------------------------------------------------------------
-
-
-def _problems_with_registry(
-    submission: Submission, unit: Unit, known: dict[str, Known], patients: str
-) -> Iterator[Problem]:
-    patient_id = submission.submission_sets[0].patient_id
-    if patients == "known" and patient_id and not patient_id.fault and not unit.patient_is_known(patient_id):
-        # ITI TF-2 3.42.4.1.3: the id is one that the Patient Identity Feed has told of.
-        yield fault(f"patient {shown(patient_id)} is not known to this registry", ErrorCode.UNKNOWN_PATIENT_ID)
-    for one in submission.objects:
-        if one.entry_uuid in known:
-            yield fault(f"{named(one)}: the id is registered already, as a {known[one.entry_uuid].kind}")
-    yield from _unique_ids(submission, unit)
-    submitted = {one.entry_uuid: one for one in submission.objects}
-    for association in submission.associations:
-        yield from _ends(association, submitted, known, patient_id or "")
-
-
-def _unique_ids(submission: Submission, unit: Unit) -> Iterator[Problem]:
-    """A DocumentEntry.uniqueId may come again, but only with the same bytes; any other is used once (ITI TF-3 4.2.4.1)."""
-    holders: list[SubmissionSet | DocumentEntry | Folder] = [
-        one for one in submission.objects if not isinstance(one, Association) and one.unique_id is not None
-    ]
-    registered: dict[str, list[Known]] = {}
-    for known in unit.by_unique_id(str(one.unique_id) for one in holders):
-        registered.setdefault(known.unique_id or "", []).append(known)
-    for one in holders:
-        for known in registered.get(str(one.unique_id), []):
-            if not isinstance(one, DocumentEntry) or known.kind != "DocumentEntry":
-                yield fault(
-                    f"{named(one)}: the uniqueId {shown(one.unique_id)} is used by a registered {known.kind}",
-                    ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY,
-                )
-                break
-            if problem := _other_bytes(one, known):
-                yield problem
-                break
-
-
-def _other_bytes(entry: DocumentEntry, known: Known) -> Problem | None:
-    if known.object_type != entry.object_type:
-        return fault(f"{named(entry)}: the uniqueId {shown(entry.unique_id)} is used by an entry of another objectType")
-    if entry.object_type != STABLE:
-        return None
-    if (entry.hash or "").lower() != known.hash:
-        context = f"uniqueId {shown(entry.unique_id)} is registered with the hash {known.hash}, not {shown(entry.hash)}"
-        return fault(context, ErrorCode.NON_IDENTICAL_HASH)
-    if entry.size != known.size:
-        context = f"uniqueId {shown(entry.unique_id)} is registered with the size {known.size}, not {shown(entry.size)}"
-        return fault(context, ErrorCode.NON_IDENTICAL_SIZE)
-    return None
-
-
-def _ends(
-    association: Association, submitted: dict[str, RegistryObject], known: dict[str, Known], patient_id: str
-) -> Iterator[Problem]:
-    """Both ends are in the message or in the registry; a registered one is of the patient, and Approved (ITI TF-3 4.2.2)."""
-    for attribute, end in (("sourceObject", association.source_object), ("targetObject", association.target_object)):
-        if end not in submitted and end not in known:
-            if end:
-                context = (
-                    f"{named(association)}: {attribute} {shown(end)} is neither in the submission nor in the registry"
-                )
-                yield fault(context, ErrorCode.UNRESOLVED_REFERENCE)
-            continue
-        registered = known.get(end) if end not in submitted else None
-        if registered is None:
-            continue
-        if association.submission_set_status == "Reference" and attribute == "targetObject":
-            # A document of any patient, of any status, may be referred to (ITI TF-3 4.2.2.1.2).
-            continue
-        if registered.kind in ("DocumentEntry", "Folder") and registered.patient_id != patient_id:
-            yield fault(
-                f"{named(association)}: {attribute} {shown(end)} is of patient {shown(registered.patient_id)}, not {shown(patient_id)}",
-                ErrorCode.PATIENT_ID_DOES_NOT_MATCH,
-            )
-        if registered.kind == "DocumentEntry" and registered.status != Status.APPROVED:
-            yield fault(
-                f"{named(association)}: {attribute} {shown(end)} is Deprecated",
-                ErrorCode.REGISTRY_DEPRECATED_DOCUMENT_ERROR,
-            )
-        if registered.kind == "SubmissionSet":
-            yield fault(
-                f"{named(association)}: {attribute} {shown(end)} is a registered SubmissionSet, which cannot be added to"
-            )
-    kind = association.association_type
-    if kind in (*REPLACEMENTS, AssociationType.IS_SNAPSHOT_OF) and association.target_object in submitted:
-        context = f"{named(association)}: what it replaces, {shown(association.target_object)}, is not in the registry"
-        yield fault(context, ErrorCode.UNRESOLVED_REFERENCE)
-    target = known.get(association.target_object)
-    if kind in RELATIONSHIPS and target is not None and target.kind != "DocumentEntry":
-        yield fault(
-            f"{named(association)}: its target {shown(association.target_object)} is a {target.kind}, not a DocumentEntry"
-        )
-
-
 # --- effects ----------------------------------------------------------------------------------------------------------
 
 
-def _store(
-    submission: Submission, unit: Unit, known: dict[str, Known], new_uuid: Callable[[], str], moment: Timestamp
-) -> None:
+def _apply(seen: Seen, new_uuid: Callable[[], str], moment: Timestamp) -> None:
+    """What follows from the submission for what is registered, and what the registry adds to it."""
+    submission, unit = seen.submission, seen.unit
     submission_set = submission.submission_sets[0]
     added: list[Association] = []
+    joined = {(one.source_object, one.target_object) for one in submission.associations}
+    touched: dict[str, Known] = {}
     for association in submission.associations:
         if association.association_type in REPLACEMENTS:
-            _deprecate(association.target_object, unit)
-            added += _inherit_folders(association, submission, unit, submission_set.entry_uuid, new_uuid, moment)
-        source = known.get(association.source_object)
+            deprecate(seen.known[association.target_object], unit)
+            added += _inherit_folders(association, seen, joined, touched, new_uuid)
+        source = seen.known.get(association.source_object)
         if (
             association.association_type == AssociationType.HAS_MEMBER
             and source is not None
             and source.kind == "Folder"
         ):
             # ITI TF-3 4.2.3.4.6: adding a document moves the folder's lastUpdateTime.
-            unit.touch(association.source_object, moment)
-    unit.add([*submission.objects, *added], patient_id=str(submission_set.patient_id))
+            touched[source.entry_uuid] = source
+    for folder in touched.values():
+        unit.touch(folder, moment)
+    if added:
+        unit.add(added, patient_id=str(submission_set.patient_id))
 
 
-def _deprecate(entry_uuid: str, unit: Unit) -> None:
+def deprecate(replaced: Known, unit: Unit) -> None:
     """The replaced entry, and whatever was appended to it or transformed from it, all the way (ITI TF-2 3.42.4.1.3.5)."""
-    todo, done = [entry_uuid], set[str]()
+    todo, done = [replaced], set[str]()
     while todo:
         one = todo.pop()
-        if one not in done:
-            done.add(one)
-            unit.deprecate(one)
-            todo += unit.related_to(one, [AssociationType.APND, AssociationType.XFRM])
+        if one.entry_uuid in done or one.kind != "DocumentEntry":
+            continue
+        done.add(one.entry_uuid)
+        unit.set_status(one, Status.DEPRECATED)
+        todo += unit.known(unit.related_to(one, [AssociationType.APND, AssociationType.XFRM])).values()
 
 
 def _inherit_folders(
     replacement: Association,
-    submission: Submission,
-    unit: Unit,
-    set_uuid: str,
+    seen: Seen,
+    joined: set[tuple[str, str]],
+    touched: dict[str, Known],
     new_uuid: Callable[[], str],
-    moment: Timestamp,
 ) -> Iterator[Association]:
-    """The replacement joins the folders of what it replaces, unless the submission says so itself (ITI TF-2 3.42.4.1.3.3.1)."""
-    new = replacement.source_object
-    said = {one.source_object for one in submission.associations if one.target_object == new}
-    for folder in unit.folders_of(replacement.target_object):
-        if folder.entry_uuid in said:
+    """The replacement joins the folders of what it replaces, unless it has done so already (ITI TF-2 3.42.4.1.3.3.1)."""
+    new, set_uuid = replacement.source_object, seen.submission.submission_sets[0].entry_uuid
+    for folder in seen.unit.folders_of(seen.known[replacement.target_object]):
+        touched[folder.entry_uuid] = folder
+        if (folder.entry_uuid, new) in joined:
             continue
+        joined.add((folder.entry_uuid, new))
         member = has_member(folder.entry_uuid, new, entry_uuid=new_uuid())
         link = has_member(set_uuid, member.entry_uuid, entry_uuid=new_uuid())
         for one in (member, link):
             yield replace(one, logical_id=one.entry_uuid, version="1")
-        unit.touch(folder.entry_uuid, moment)
+
+
+#: The rules of this transaction that are in no list: by name, with what they say.
+OWN_RULES = {
+    "entries_are_of_the_transaction": _entries_of_the_transaction.__doc__ or "",
+    "codes_are_known": codes_are_known.__doc__ or "",
+}

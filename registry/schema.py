@@ -18,5 +18,8 @@ def upgrade(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            # One process at a time: whoever comes later finds the tables there.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7238460175103382921)")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -1,233 +1,257 @@
-"""One SELECT per stored query, built once for each shape of its parameters (ITI TF-2 3.18.4.1.2.3.7).
+"""The SELECTs of stored queries, each built once for the shape of its conditions (ITI TF-2 3.18.4.1.2.3.7).
 
-Every function gives a statement and the parameters to bind; nothing of a query ever becomes SQL text.
+A `Search` collects the conditions on one class of object: their shape, which decides the statement, and the values to bind. Nothing of a
+query ever becomes SQL text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Select, Table, and_, bindparam, exists, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    false,
+    literal,
+    literal_column,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+)
 
-from registry.tables import association, document_entry, folder, object_value, registry_object, submission_set
-from xds.queries import Codes, FindDocuments, FindSubmissionSets
+from registry.sql import MAX_LIST, among, holds, holds_like, json_value
+from registry.tables import BY_KIND, patient, registry_object
+from schemas.attributes import Kind
+from xds.queries import Codes
 from xds.values import Timestamp, normal
+from xds.vocabulary import ON_DEMAND, Status
 
 Bound = tuple[Select[Any], dict[str, Any]]
+#: "whole" rows have the body; "keys" are the same rows with NULL in its place.
+Columns = Literal["whole", "keys"]
+#: What a condition is, the column it is on, the name its values are bound under, and how many they are.
+Condition = tuple[str, str, str, int]
 
-_SINGLE_CODES = (
-    "class_code",
-    "type_code",
-    "format_code",
-    "healthcare_facility_type_code",
-    "practice_setting_code",
-)
-_MULTI_CODES = {"event_code_list": "eventCodeList", "confidentiality_code": "confidentialityCode"}
-_TIMES = ("creation_time", "service_start_time", "service_stop_time")
-
-
-def _among(column: Column[Any] | ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    return column.in_(bindparam(name, expanding=True))
-
-
-def _has_value(table: Table, attribute: str, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """That the object has a value of the attribute in the side table that meets the condition."""
-    return exists(
-        select(object_value.c.value).where(
-            object_value.c.patient_id == table.c.patient_id,
-            object_value.c.entry_uuid == table.c.entry_uuid,
-            object_value.c.attribute == attribute,
-            condition,
-        )
-    )
+#: Where the columns of a row are. A Folder has lastUpdateTime after these, an Association its source and target.
+ENTRY_UUID, PATIENT_ID, STATUS, BODY, MORE = range(5)
+SOURCE_OBJECT, TARGET_OBJECT = range(4, 6)
+_MORE: dict[Kind, tuple[str, ...]] = {
+    "DocumentEntry": (),
+    "SubmissionSet": (),
+    "Folder": ("last_update_time",),
+    "Association": ("source_object", "target_object"),
+}
+_SHORT_STATUS = {str(status): status.name.capitalize() for status in Status}
 
 
-def _authors(table: Table, count: int) -> ColumnElement[bool]:
-    patterns = [object_value.c.value.like(bindparam(f"author_{n}"), escape="\\") for n in range(count)]
-    return _has_value(table, "authorPerson", or_(*patterns))
+class Search:
+    """Conditions that objects of a class must all meet."""
+
+    __slots__ = ("_bound", "_shape", "kind")
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self._shape: list[Condition] = []
+        self._bound: dict[str, Any] = {}
+
+    def bound(self, columns: Columns, most: int, dialect: str) -> Bound:
+        """The statement that gives at most so many rows of a database of this kind, and the values to run it with."""
+        return _statement(self.kind, columns, tuple(self._shape), dialect), {**self._bound, "most": most}
+
+    # --- one value or one of several --------------------------------------------------------------------------------
+
+    def equal(self, column: str, value: object) -> Search:
+        """The column is the value."""
+        self._shape.append(("=", column, column, 1))
+        self._bound[column] = value
+        return self
+
+    def one_of(self, column: str, values: Iterable[str], condition: str = "in") -> Search:
+        """The column is one of the values; with "not in" none of them."""
+        # The drivers take a str, and of its subclasses they make what they like.
+        unique = list(dict.fromkeys(map(str, values)))
+        name = f"{column} {condition}".replace(" ", "_")
+        chunks = [unique[start : start + MAX_LIST] for start in range(0, len(unique), MAX_LIST)] or [[]]
+        self._shape.append((condition, column, name, len(chunks)))
+        for n, chunk in enumerate(chunks):
+            self._bound[f"{name}_{n}"] = chunk
+        return self
+
+    def status(self, statuses: Iterable[str]) -> Search:
+        """Its status is one of these, given as URNs."""
+        return self.one_of("status", [_SHORT_STATUS.get(one, one) for one in statuses])
+
+    def latest(self, metadata_level: int) -> Search:
+        """At level 1, it is the latest version of its logical object."""
+        return self.equal("latest", 1) if metadata_level == 1 else self
+
+    def code(self, column: str, groups: Codes, *, exclude: bool = False) -> Search:
+        """A code of which the object has one is among those given, if any are."""
+        if groups:
+            self.one_of(column, [normal(code) for group in groups for code in group], "not in" if exclude else "in")
+        return self
+
+    def available(self, values: Sequence[str]) -> Search:
+        """Its documentAvailability is one of the values, if any are given. An entry without one is Online (ITI TF-3 4.2.3.2)."""
+        if values:
+            online = any(value.endswith(":Online") for value in values)
+            self.one_of("document_availability", values, "in or null" if online else "in")
+        return self
+
+    # --- several values of the object -------------------------------------------------------------------------------
+
+    def values(self, column: str, groups: Codes, *, exclude: bool = False) -> Search:
+        """Of each group, the object has one value; with `exclude`, it does not have one of each."""
+        names: list[int] = []
+        for n, group in enumerate(groups):
+            padded = _padded([json_value(value) for value in group])
+            names.append(len(padded))
+            self._bound |= {f"{column}_{exclude}_{n}_{m}": value for m, value in enumerate(padded)}
+        if groups:
+            # The lengths of the groups are part of the shape: they stand one after the other in its name.
+            lengths = "+".join(map(str, names))
+            self._shape.append((f"holds {lengths}", column, f"{column}_{exclude}", int(exclude)))
+        return self
+
+    def authors(self, patterns: Sequence[str], *, exclude: bool = False) -> Search:
+        """One of the authors is LIKE one of the patterns, if any are given; with `exclude`, none is."""
+        if patterns:
+            # Only % and _ are wildcards; a backslash is a backslash (ITI TF-2 3.18.4.1.2.3.5).
+            padded = _padded([normal(pattern).replace("\\", "\\\\") for pattern in patterns])
+            name = f"author_{exclude}"
+            self._shape.append(("unlike" if exclude else "like", "author_person", name, len(padded)))
+            self._bound |= {f"{name}_{n}": pattern for n, pattern in enumerate(padded)}
+        return self
+
+    # --- times ------------------------------------------------------------------------------------------------------
+
+    def time(self, column: str, start: Timestamp | None, end: Timestamp | None, *, unless: str = "") -> Search:
+        """`start <= time < end`, either of which may be None. It is not asked of objects that are `unless`: "null" or "on demand"."""
+        for condition, name, time in ((">=", f"{column}_from", start), ("<", f"{column}_to", end)):
+            if time is not None:
+                self._shape.append((f"{condition} {unless}", column, name, 1))
+                self._bound[name] = time.earliest
+        return self
+
+    # --- ids --------------------------------------------------------------------------------------------------------
+
+    def identified(self, column: str, values: Iterable[str]) -> Search:
+        """Its entry_uuid, unique_id or logical_id is one of the values, and its patient is not known."""
+        unique = list(dict.fromkeys(map(str, values)))
+        self._shape.append(("id", column, f"id_{column}", 1))
+        self._bound[f"id_{column}"] = unique
+        return self
 
 
-def _bind_authors(patterns: Sequence[str]) -> dict[str, str]:
-    # Only % and _ are wildcards; a backslash is a backslash (ITI TF-2 3.18.4.1.2.3.3).
-    return {f"author_{n}": normal(pattern).replace("\\", "\\\\") for n, pattern in enumerate(patterns)}
+def _padded(values: list[str]) -> list[str]:
+    """The values, the last one repeated up to a power of two, so that few statements come of them."""
+    return values + values[-1:] * ((1 << (len(values) - 1).bit_length()) - len(values))
 
 
-def _columns(table: Table) -> tuple[ColumnElement[Any], ...]:
-    return table.c.entry_uuid, table.c.patient_id, table.c.status, table.c.body
+# --- statements -------------------------------------------------------------------------------------------------------
 
 
-def find_documents(query: FindDocuments) -> Bound:
-    """The DocumentEntries of a patient."""
-    bound: dict[str, Any] = {
-        "patient": str(query.patient_id),
-        "status": list(query.status),
-        "object_type": list(query.object_type),
-    }
-    codes = tuple(name for name in _SINGLE_CODES if getattr(query, name))
-    bound |= {name: [code for group in getattr(query, name) for code in group] for name in codes}
-    groups = tuple((name, len(getattr(query, name))) for name in _MULTI_CODES if getattr(query, name))
-    for name, _ in groups:
-        bound |= {f"{name}_{n}": list(group) for n, group in enumerate(getattr(query, name))}
-    times = tuple(
-        f"{name}_{side}" for name in _TIMES for side in ("from", "to") if getattr(query, f"{name}_{side}") is not None
-    )
-    bound |= {name: Timestamp(getattr(query, name)).earliest for name in times}
-    bound |= _bind_authors(query.author_person)
-    return _find_documents(codes, groups, times, len(query.author_person)), bound
+@lru_cache(maxsize=1024)
+def _statement(kind: Kind, columns: Columns, shape: tuple[Condition, ...], dialect: str) -> Select[Any]:
+    table = BY_KIND[kind]
+    body: ColumnElement[Any] = table.c.body if columns == "whole" else null().label("body")
+    more = [table.c[name] for name in _MORE[kind]]
+    wanted = [table.c.entry_uuid, table.c.patient_id, table.c.status, body, *more]
+    conditions = [_condition(kind, one) for one in shape if one[0] != "id"]
+    ids = [among(registry_object.c[name], parameter) for what, name, parameter, _ in shape if what == "id"]
+    most = bindparam("most", type_=Integer)
+    if ids:
+        return _joined(kind, wanted, conditions, dialect).where(*ids).limit(most)
+    return select(*wanted).where(and_(*conditions)).limit(most)
 
 
-@lru_cache(maxsize=256)
-def _find_documents(
-    codes: tuple[str, ...], groups: tuple[tuple[str, int], ...], times: tuple[str, ...], authors: int
+def _joined(
+    kind: Kind, wanted: Sequence[ColumnElement[Any]], conditions: Sequence[ColumnElement[bool]], dialect: str
 ) -> Select[Any]:
-    table = document_entry
-    conditions = [
-        table.c.patient_id == bindparam("patient"),
-        _among(table.c.status, "status"),
-        _among(table.c.object_type, "object_type"),
-        *(_among(table.c[name], name) for name in codes),
-        *(
-            _has_value(table, _MULTI_CODES[name], _among(object_value.c.value, f"{name}_{n}"))
-            for name, count in groups
-            for n in range(count)
-        ),
-        *(_in_time(table, name) for name in times),
-    ]
-    if authors:
-        conditions.append(_authors(table, authors))
-    return select(*_columns(table)).where(and_(*conditions))
+    """The objects of a class beside their ids: entryUUIDs and uniqueIds are known to the one table that is not spread by patient."""
+    table = BY_KIND[kind]
+    same = and_(table.c.patient_id == registry_object.c.patient_id, table.c.entry_uuid == registry_object.c.entry_uuid)
+    if dialect == "sqlite":
+        return select(*wanted).select_from(registry_object.join(table, same)).where(and_(true(), *conditions))
+    # PostgreSQL keeps the plan that it made when the tables were nearly empty, and a join might then be the wrong way round. This form
+    # can be run in one way only: first the ids, then for each its object by the primary key.
+    each = select(*wanted).where(same, *conditions).offset(literal_column("0")).lateral("each_object")
+    return select(*each.c).select_from(registry_object.join(each, true()))
 
 
-def _in_time(table: Table, name: str) -> ColumnElement[bool]:
-    """`from <= value < to`. An entry without a service time matches (ITI TF-2 3.18.4.1.2.3.7.1)."""
-    field, _, side = name.rpartition("_")
-    column = table.c[field]
-    inside = column >= bindparam(name) if side == "from" else column < bindparam(name)
-    return inside if field == "creation_time" else or_(column.is_(None), inside)
+def _condition(kind: Kind, condition: Condition) -> ColumnElement[bool]:
+    what, name, parameter, count = condition
+    column: ColumnElement[Any] = BY_KIND[kind].c[name]
+    match what.split(" ", 1):
+        case ["="]:
+            return column == bindparam(parameter)
+        case ["in"]:
+            return _one_of(column, parameter, count)
+        case ["in", "or null"]:
+            return or_(column.is_(None), _one_of(column, parameter, count))
+        case ["not", "in"]:
+            # Not NOT IN, which is no `= ANY`.
+            return and_(*(among(column, f"{parameter}_{n}").is_(false()) for n in range(count)))
+        case ["holds", lengths]:
+            held = [
+                or_(*(holds(column, f"{parameter}_{n}_{m}") for m in range(int(length))))
+                for n, length in enumerate(lengths.split("+"))
+            ]
+            return not_(and_(*held)) if count else and_(*held)
+        case ["like"]:
+            return or_(*(holds_like(column, f"{parameter}_{n}") for n in range(count)))
+        case ["unlike"]:
+            return not_(or_(*(holds_like(column, f"{parameter}_{n}") for n in range(count))))
+        case [">=" | "<" as side, unless]:
+            return _in_time(kind, column, parameter, side, unless)
+    raise AssertionError(what)
 
 
-def find_submission_sets(query: FindSubmissionSets) -> Bound:
-    """The SubmissionSets of a patient."""
-    bound: dict[str, Any] = {"patient": str(query.patient_id), "status": list(query.status)}
-    table = submission_set
-    conditions = [table.c.patient_id == bindparam("patient"), _among(table.c.status, "status")]
-    if query.source_id:
-        conditions.append(_among(table.c.source_id, "source_id"))
-        bound["source_id"] = list(query.source_id)
-    if query.content_type:
-        conditions.append(_among(table.c.content_type, "content_type"))
-        bound["content_type"] = _flat(query.content_type)
-    if query.submission_time_from is not None:
-        conditions.append(table.c.submission_time >= bindparam("time_from"))
-        bound["time_from"] = query.submission_time_from.earliest
-    if query.submission_time_to is not None:
-        conditions.append(table.c.submission_time < bindparam("time_to"))
-        bound["time_to"] = query.submission_time_to.earliest
-    if query.author_person:
-        conditions.append(_authors(table, len(query.author_person)))
-        bound |= _bind_authors(query.author_person)
-    return select(*_columns(table)).where(and_(*conditions)), bound
+def _one_of(column: ColumnElement[Any], parameter: str, chunks: int) -> ColumnElement[bool]:
+    return or_(*(among(column, f"{parameter}_{n}") for n in range(chunks)))
 
 
-def _flat(codes: Codes) -> list[str]:
-    return [code for group in codes for code in group]
+def _in_time(kind: Kind, column: ColumnElement[Any], parameter: str, side: str, unless: str) -> ColumnElement[bool]:
+    limit: ColumnElement[Any] = bindparam(parameter)
+    inside = column >= limit if side == ">=" else column < limit
+    match unless:
+        case "null":
+            return or_(column.is_(None), inside)
+        case "on demand":
+            return or_(BY_KIND[kind].c.object_type == literal(ON_DEMAND), inside)
+    return inside
 
 
-def of_patient(table: Table, patient_id: str, statuses: Sequence[str]) -> Bound:
-    """The objects of a class and a patient, by status: for SubmissionSets and Folders."""
-    return _of_patient(table), {"patient": str(patient_id), "status": list(statuses)}
+def bodies(kind: Kind, patient_id: str | None, entry_uuids: Sequence[str], dialect: str) -> Bound:
+    """entryUUID and body of objects, of one patient where it is known."""
+    bound: dict[str, Any] = {"ids": entry_uuids}
+    if patient_id is not None:
+        bound["patient"] = patient_id
+    return _bodies(kind, patient_id is not None, dialect), bound
 
 
-@lru_cache(maxsize=8)
-def _of_patient(table: Table) -> Select[Any]:
-    columns = [*_columns(table), *([table.c.last_update_time] if table is folder else [])]
-    return select(*columns).where(table.c.patient_id == bindparam("patient"), _among(table.c.status, "status"))
+@lru_cache(maxsize=16)
+def _bodies(kind: Kind, of_patient: bool, dialect: str) -> Select[Any]:
+    table = BY_KIND[kind]
+    wanted = [table.c.entry_uuid, table.c.body]
+    if of_patient:
+        here = table.c.patient_id == bindparam("patient")
+        return select(*wanted).where(here, among(table.c.entry_uuid, "ids"))
+    return _joined(kind, wanted, [], dialect).where(among(registry_object.c.entry_uuid, "ids"))
 
 
-def by_ids(table: Table, entry_uuids: Sequence[str]) -> Bound:
-    """Objects of a class by entryUUID, their patients found by the way."""
-    return _by_ids(table), {"ids": list(entry_uuids)}
+_KNOWN_PATIENTS = select(patient.c.patient_id).where(
+    among(patient.c.patient_id, "ids"), patient.c.subsumed_by.is_(None)
+)
 
 
-@lru_cache(maxsize=8)
-def _by_ids(table: Table) -> Select[Any]:
-    columns = [*_columns(table)]
-    if table is folder:
-        columns.append(table.c.last_update_time)
-    if table is association:
-        columns += [table.c.source_object, table.c.target_object, table.c.association_type]
-    join = registry_object.join(
-        table,
-        and_(
-            table.c.patient_id == registry_object.c.patient_id,
-            table.c.entry_uuid == registry_object.c.entry_uuid,
-        ),
-    )
-    return select(*columns).select_from(join).where(_among(registry_object.c.entry_uuid, "ids"))
-
-
-def entries_by_unique_ids(unique_ids: Sequence[str]) -> Bound:
-    """DocumentEntries by uniqueId; several may share one (ITI TF-2 3.18.4.1.2.3.7.5)."""
-    return _entries_by_unique_ids(), {"ids": list(unique_ids)}
-
-
-@lru_cache(maxsize=1)
-def _entries_by_unique_ids() -> Select[Any]:
-    table = document_entry
-    join = registry_object.join(
-        table,
-        and_(
-            table.c.patient_id == registry_object.c.patient_id,
-            table.c.entry_uuid == registry_object.c.entry_uuid,
-        ),
-    )
-    return select(*_columns(table)).select_from(join).where(_among(registry_object.c.unique_id, "ids"))
-
-
-def associations_from(source: str) -> Bound:
-    """The associations of which an object is the source."""
-    return _associations("source_object"), {"ids": [source]}
-
-
-def associations_touching(entry_uuids: Sequence[str], end: str) -> Bound:
-    """The associations of which one of the objects is the source or the target, as `end` says."""
-    return _associations(end), {"ids": list(entry_uuids)}
-
-
-@lru_cache(maxsize=2)
-def _associations(end: str) -> Select[Any]:
-    table = association
-    return select(*_columns(table), table.c.source_object, table.c.target_object, table.c.association_type).where(
-        _among(table.c[end], "ids")
-    )
-
-
-def filtered_entries(
-    entry_uuids: Sequence[str], format_code: Codes, confidentiality_code: Codes, object_type: Sequence[str]
-) -> Bound:
-    """DocumentEntries by entryUUID, filtered as GetAll and GetSubmissionSetAndContents filter them."""
-    bound: dict[str, Any] = {"ids": list(entry_uuids), "object_type": list(object_type)}
-    statement = _by_ids(document_entry).where(_among(document_entry.c.object_type, "object_type"))
-    if format_code:
-        statement = statement.where(_among(document_entry.c.format_code, "format_code"))
-        bound["format_code"] = _flat(format_code)
-    for n, group in enumerate(confidentiality_code):
-        value = _among(object_value.c.value, f"confidentiality_{n}")
-        statement = statement.where(_has_value(document_entry, "confidentialityCode", value))
-        bound[f"confidentiality_{n}"] = list(group)
-    return statement, bound
-
-
-def submission_set_by_unique_id(unique_id: str) -> Bound:
-    """A SubmissionSet by uniqueId."""
-    join = registry_object.join(
-        submission_set,
-        and_(
-            submission_set.c.patient_id == registry_object.c.patient_id,
-            submission_set.c.entry_uuid == registry_object.c.entry_uuid,
-        ),
-    )
-    statement = select(*_columns(submission_set)).select_from(join)
-    return statement.where(registry_object.c.unique_id == bindparam("unique_id")), {"unique_id": unique_id}
+def known_patients(patient_ids: Sequence[str]) -> Bound:
+    """Those of the patients that the feed has told of and not merged away."""
+    return _KNOWN_PATIENTS, {"ids": patient_ids}

@@ -1,72 +1,148 @@
-"""The registry's SOAP operations: ITI-42 and ITI-18."""
+"""The registry's SOAP operations: ITI-42 and ITI-18, and those of its options."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 
+from registry.database import DatabaseLost, is_full
 from schemas import lcm, rs
 from schemas import query as wire
 from schemas.ns import LCM, QUERY, clark
 from soap.operations import Call, Operation, Reply, Service
 from xds.messages import Outcome, QueryResult
+from xds.metadata import Submission
 from xds.problems import ErrorCode, Failure, Problem
-from xds.transactions import Query, Register
+from xds.transactions import Query, Remove
 
 _log = logging.getLogger("xdsi.registry")
 REGISTER = "urn:ihe:iti:2007:RegisterDocumentSet-b"
 STORED_QUERY = "urn:ihe:iti:2007:RegistryStoredQuery"
+MULTI_PATIENT_QUERY = "urn:ihe:iti:2009:MultiPatientStoredQuery"
+REGISTER_ON_DEMAND = "urn:ihe:iti:2010:RegisterOnDemandDocumentEntry"
+#: Not the request's with "Response" behind it (ITI TF-2 3.61).
+REGISTER_ON_DEMAND_RESPONSE = "urn:ihe:iti:2010:RegisterOnDemandDocumentResponse"
+UPDATE = "urn:ihe:iti:2010:UpdateDocumentSet"
+RESTRICTED_UPDATE = "urn:ihe:iti:2018:RestrictedUpdateDocumentSet"
+REMOVE = "urn:ihe:iti:2010:DeleteDocumentSet"
+
+#: A transaction that takes a submission: it answers at once, or when the disk has what it wrote.
+Submit = Callable[[Submission], Outcome | Future[Outcome]]
 
 
-def service(*, register: Register, query: Query, describe: Callable[[str, str | None], bytes | None]) -> Service:
-    """The Document Registry as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident."""
+def service(
+    *,
+    register: Submit,
+    query: Query,
+    describe: Callable[[str, str | None], bytes | None],
+    register_on_demand: Submit | None = None,
+    multi_patient: bool = False,
+    update: Submit | None = None,
+    restricted_update: Submit | None = None,
+    remove: Remove | None = None,
+    more: Iterable[Operation] = (),
+) -> Service:
+    """The Document Registry as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident.
 
-    def answer_register(call: Call) -> Reply:
-        try:
-            outcome = register(lcm.decode_submission(call.body))
-        except Failure as failure:
-            outcome = Outcome.of(failure.problems)
-        except Exception:
-            outcome = Outcome.of([incident("ITI-42")])
-        return Reply(body=[rs.encode_outcome(outcome)])
+    A transaction that is None is not offered. `more` are operations of other origin that are answered at the same address.
+    """
+    operations = [
+        _submission("DocumentRegistry_RegisterDocumentSet-b", "ITI-42", REGISTER, register),
+        _query("DocumentRegistry_RegistryStoredQuery", "ITI-18", STORED_QUERY, query, multi_patient=False),
+    ]
+    if multi_patient:
+        name = "DocumentRegistry_MultiPatientStoredQuery"
+        operations.append(_query(name, "ITI-51", MULTI_PATIENT_QUERY, query, multi_patient=True))
+    if register_on_demand is not None:
+        name, response = "DocumentRegistry_RegisterOnDemandDocumentEntry", REGISTER_ON_DEMAND_RESPONSE
+        operations.append(_submission(name, "ITI-61", REGISTER_ON_DEMAND, register_on_demand, response))
+    if update is not None:
+        operations.append(_submission("DocumentRegistry_UpdateDocumentSet", "ITI-57", UPDATE, update))
+    if restricted_update is not None:
+        name = "UpdateResponder_RestrictedUpdateDocumentSet"
+        operations.append(_submission(name, "ITI-92", RESTRICTED_UPDATE, restricted_update))
+    if remove is not None:
+        operations.append(_removal(remove))
+    return Service(name="DocumentRegistry", describe=describe, operations=(*operations, *more))
 
-    def answer_query(call: Call) -> Reply:
-        try:
-            result = query(wire.decode_query(call.body))
-        except Failure as failure:
-            result = QueryResult(outcome=Outcome.of(failure.problems))
-        except Exception:
-            result = QueryResult(outcome=Outcome.of([incident("ITI-18")]))
-        return Reply(body=wire.encode_result(result))
 
-    return Service(
-        name="DocumentRegistry",
-        describe=describe,
-        operations=(
-            Operation(
-                name="DocumentRegistry_RegisterDocumentSet-b",
-                action=REGISTER,
-                element=clark(LCM, "SubmitObjectsRequest"),
-                reply_action=f"{REGISTER}Response",
-                mtom=False,
-                answer=answer_register,
-            ),
-            Operation(
-                name="DocumentRegistry_RegistryStoredQuery",
-                action=STORED_QUERY,
-                element=clark(QUERY, "AdhocQueryRequest"),
-                reply_action=f"{STORED_QUERY}Response",
-                mtom=False,
-                answer=answer_query,
-            ),
-        ),
+def _submission(name: str, transaction: str, action: str, take: Submit, reply_action: str | None = None) -> Operation:
+    """An operation that takes lcm:SubmitObjectsRequest and answers rs:RegistryResponse."""
+    return Operation(
+        name=name,
+        action=action,
+        element=clark(LCM, "SubmitObjectsRequest"),
+        reply_action=reply_action or f"{action}Response",
+        mtom=False,
+        answer=lambda call: _outcome(transaction, lambda: take(lcm.decode_submission(call.body))),
     )
 
 
-def incident(transaction: str) -> Problem:
-    """The problem that stands for the exception being handled; its traceback stays in the log."""
+def _removal(remove: Remove) -> Operation:
+    return Operation(
+        name="DocumentRegistry_DeleteDocumentSet",
+        action=REMOVE,
+        element=clark(LCM, "RemoveObjectsRequest"),
+        reply_action=f"{REMOVE}Response",
+        mtom=False,
+        answer=lambda call: _outcome("ITI-62", lambda: remove(lcm.decode_remove(call.body))),
+    )
+
+
+def _outcome(transaction: str, work: Callable[[], Outcome | Future[Outcome]]) -> Reply:
+    try:
+        outcome = work()
+    except Exception as error:
+        outcome = _refused(transaction, error)
+    if isinstance(outcome, Future):
+        return Reply(body=_later(transaction, outcome), ready=outcome)
+    return Reply(body=[rs.encode_outcome(outcome)])
+
+
+def _later(transaction: str, future: Future[Outcome]) -> Iterator[bytes]:
+    try:
+        outcome = future.result()
+    except Exception as error:
+        outcome = _refused(transaction, error)
+    yield rs.encode_outcome(outcome)
+
+
+def _refused(transaction: str, error: Exception) -> Outcome:
+    problems = error.problems if isinstance(error, Failure) else [unforeseen(transaction, error)]
+    return Outcome.of(problems)
+
+
+def _query(name: str, transaction: str, action: str, query: Query, *, multi_patient: bool) -> Operation:
+    def answer(call: Call) -> Reply:
+        try:
+            result = query(wire.decode_query(call.body, multi_patient=multi_patient))
+        except Failure as failure:
+            result = QueryResult(outcome=Outcome.of(failure.problems))
+        except Exception as error:
+            result = QueryResult(outcome=Outcome.of([unforeseen(transaction, error)]))
+        return Reply(body=wire.encode_result(result))
+
+    return Operation(
+        name=name,
+        action=action,
+        element=clark(QUERY, "AdhocQueryRequest"),
+        reply_action=f"{action}Response",
+        mtom=False,
+        answer=answer,
+    )
+
+
+def unforeseen(transaction: str, error: Exception) -> Problem:
+    """The problem that stands for an exception; its traceback stays in the log."""
     number = uuid.uuid4()
-    _log.exception("incident %s in %s", number, transaction)
-    context = f"internal error; the registry's log has it as incident {number}"
-    return Problem(code=ErrorCode.REGISTRY_ERROR, context=context)
+    _log.error("incident %s in %s", number, transaction, exc_info=error)
+    logged = f"the registry's log has it as incident {number}"
+    if isinstance(error, DatabaseLost):
+        context = f"the connection to the registry's database was lost; whether this was stored is not known; {logged}"
+        return Problem(code=ErrorCode.REGISTRY_ERROR, context=context)
+    if is_full(error):
+        context = f"the registry's database has no room left; nothing was stored; {logged}"
+        return Problem(code=ErrorCode.REGISTRY_OUT_OF_RESOURCES, context=context)
+    return Problem(code=ErrorCode.REGISTRY_ERROR, context=f"internal error; {logged}")

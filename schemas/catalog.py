@@ -29,7 +29,7 @@ _DOCUMENT: Final = clark(XDSB, "Document")
 # All files there are. A name from outside is looked up here and never becomes part of a path.
 _XSD_FILES: Final = {
     file: _HERE / "xsd" / file
-    for file in ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd")
+    for file in ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd", "pixv3.xsd")
 }
 _WSDL_FILES: Final = {
     service: _HERE / "wsdl" / f"{service}.wsdl"

@@ -1,12 +1,14 @@
-"""lcm:SubmitObjectsRequest: a Submission to text and back (ITI TF-2 3.42.4.1.2)."""
+"""lcm:SubmitObjectsRequest and lcm:RemoveObjectsRequest, to text and back (ITI TF-2 3.42.4.1.2; ITI-62 3.62.4.1.2)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from lxml import etree
 
 from schemas import rim
 from schemas.ns import LCM, RIM
-from xds.metadata import Association, DocumentEntry, Folder, Submission, SubmissionSet, Unrecognized
+from xds.metadata import Association, DocumentEntry, Folder, ObjectRef, Submission, SubmissionSet, Unrecognized
 from xds.problems import ErrorCode, fail
 
 _OBJECT_LIST = f"{{{RIM}}}RegistryObjectList"
@@ -71,3 +73,29 @@ def encode_submission(submission: Submission) -> bytes:
     """The element as a document of its own."""
     text = submission_text(submission)
     return text.replace(">", f' xmlns:lcm="{LCM}" xmlns:rim="{RIM}">', 1).encode()
+
+
+def decode_remove(element: etree._Element) -> tuple[ObjectRef, ...]:
+    """The references of a RemoveObjectsRequest. Failure (XDSRegistryMetadataError) for a query, and where there are none."""
+    if element.find(f"{{{RIM}}}AdhocQuery") is not None:
+        raise fail(
+            ErrorCode.REGISTRY_METADATA_ERROR, "RemoveObjectsRequest: rim:AdhocQuery is given; ITI-62 takes ObjectRefs only"
+        )
+    refs = tuple(
+        ObjectRef(entry_uuid=ref.get("id", "").strip().lower())
+        for ref in element.iterfind(f"{{{RIM}}}ObjectRefList/{{{RIM}}}ObjectRef")
+    )
+    if not refs:
+        raise fail(
+            ErrorCode.REGISTRY_METADATA_ERROR, "RemoveObjectsRequest: rim:ObjectRefList is missing or holds no rim:ObjectRef"
+        )
+    return refs
+
+
+def encode_remove(refs: Iterable[ObjectRef]) -> bytes:
+    """The RemoveObjectsRequest as a document of its own."""
+    listed = "".join([rim.object_ref(ref.entry_uuid) for ref in refs])
+    return (
+        f'<lcm:RemoveObjectsRequest xmlns:lcm="{LCM}" xmlns:rim="{RIM}"><rim:ObjectRefList>{listed}</rim:ObjectRefList>'
+        "</lcm:RemoveObjectsRequest>"
+    ).encode()

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, cast
-from uuid import UUID, uuid5
 
 from lxml import etree
 
@@ -117,18 +116,26 @@ def _given(name: str, value: str | None) -> str:
 
 
 class _ChildIds:
-    """Ids of the classifications and identifiers inside an object: UUIDs that follow from the object's own."""
+    """Ids of the classifications and identifiers inside an object: UUIDs that follow from the object's own.
+
+    They differ from it in the last four digits only, which makes them cheap to write and to compress. The first after the object's own
+    is the patientId's (`_patient_identifier`).
+    """
 
     def __init__(self, entry_uuid: str) -> None:
         self._entry_uuid = entry_uuid
-        self._namespace = UUID(entry_uuid[9:]) if _is_uuid(entry_uuid) else None
-        self._count = 0
+        self._number = int(entry_uuid[-4:], 16) if _is_uuid(entry_uuid) else None
+        self._count = 1
 
     def next(self) -> str:
         self._count += 1
-        if self._namespace is None:
+        if self._number is None or self._count > _MOST_NEAR:
             return f"{self._entry_uuid}-{self._count}"
-        return f"urn:uuid:{uuid5(self._namespace, str(self._count))}"
+        return f"{self._entry_uuid[:-4]}{(self._number + self._count) & 0xFFFF:04x}"
+
+
+#: So many ids near an object's own are distinct from each other, from it, and from the patientId's.
+_MOST_NEAR = 0xFF00
 
 
 def _is_uuid(text: str) -> bool:
@@ -155,12 +162,19 @@ def _external_identifier(child_id: str, owner: str, identifier: ExternalIdentifi
     )
 
 
-def _code_classification(scheme: str, code: Code) -> Classification:
-    return Classification(
-        scheme=scheme,
-        node_representation=code.code,
-        slots=(Slot(name="codingScheme", values=(code.scheme,)),),
-        name=code.display,
+@lru_cache(maxsize=8192)
+def _code_classification(scheme: str, code: Code) -> str:
+    """All of a coded attribute's classification that is the same in every object: codes come again and again."""
+    return (
+        f' classificationScheme="{scheme}" nodeRepresentation="{escape(code.code)}">'
+        f"{_slot('codingScheme', (code.scheme,))}{_localized('Name', code.display)}</rim:Classification>"
+    )
+
+
+def _coded(child_id: str, owner: str, common: str) -> str:
+    return (
+        f'<rim:Classification id="{escape(child_id)}" objectType="{OBJECT_TYPE_CLASSIFICATION}"'
+        f' classifiedObject="{escape(owner)}"{common}'
     )
 
 
@@ -183,7 +197,7 @@ def render(obj: RegistryObject) -> str:
     attributes: list[str] = []
     slots: list[str] = []
     texts = {"Name": "", "Description": "", "VersionInfo": ""}
-    classifications: list[Classification] = []
+    classifications: list[Classification | str] = []
     identifiers: list[ExternalIdentifier] = []
     if kind in LABELS:
         classifications.append(Classification(node=LABELS[kind]))
@@ -221,7 +235,10 @@ def render(obj: RegistryObject) -> str:
             *slots,
             *(_slot(slot.name, slot.values, slot.slot_type) for slot in extra.slots),
             *texts.values(),
-            *(_classification(ids.next(), owner, one) for one in (*classifications, *extra.classifications)),
+            *(
+                _coded(ids.next(), owner, one) if isinstance(one, str) else _classification(ids.next(), owner, one)
+                for one in (*classifications, *extra.classifications)
+            ),
             *(_external_identifier(ids.next(), owner, one) for one in (*identifiers, *extra.identifiers)),
         ]
     )

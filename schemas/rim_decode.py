@@ -52,6 +52,7 @@ _SLOT, _VALUE_LIST, _VALUE = f"{{{RIM}}}Slot", f"{{{RIM}}}ValueList", f"{{{RIM}}
 _CLASSIFICATION, _EXTERNAL_IDENTIFIER = f"{{{RIM}}}Classification", f"{{{RIM}}}ExternalIdentifier"
 _NAME, _LOCALIZED = f"{{{RIM}}}Name", f"{{{RIM}}}LocalizedString"
 _VERSION_INFO = f"{{{RIM}}}VersionInfo"
+_NO_TEXT = Text()
 _XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
@@ -141,7 +142,7 @@ def _object(kind: Kind, element: etree._Element) -> RegistryObject:
         *(("association_type", "source_object", "target_object") if kind == "Association" else ()),
     ):
         found.setdefault(required, "")
-    for child in element.iterchildren(tag=etree.Element):
+    for child in element:
         if child.tag == _SLOT:
             slot = _read_slot(child)
             if not _keep_slot(rows.slots, slot, found):
@@ -174,7 +175,16 @@ def _content(element: etree._Element) -> str:
 
 
 def _read_slot(element: etree._Element) -> Slot:
-    values = tuple(_content(value) for value in element.iterfind(f"{_VALUE_LIST}/{_VALUE}"))
+    # Plain iteration: a path costs as much as the rest of the slot, and there are many slots.
+    values = tuple(
+        [
+            _content(value)
+            for value_list in element
+            if value_list.tag == _VALUE_LIST
+            for value in value_list
+            if value.tag == _VALUE
+        ]
+    )
     return Slot(name=element.get("name", ""), values=values, slot_type=element.get("slotType"))
 
 
@@ -182,20 +192,30 @@ def _read_text(element: etree._Element | None) -> Text:
     if element is None:
         return Text()
     return Text(
-        LocalizedString(string.get("value", ""), string.get(_XML_LANG), string.get("charset"))
-        for string in element.iterchildren(_LOCALIZED)
+        [
+            LocalizedString(string.get("value", ""), string.get(_XML_LANG), string.get("charset"))
+            for string in element
+            if string.tag == _LOCALIZED
+        ]
     )
 
 
 def _read_classification(element: etree._Element, owner: str) -> Classification:
     classified_object = element.get("classifiedObject", owner)
+    slots: list[Slot] = []
+    name = _NO_TEXT
+    for child in element:
+        if child.tag == _SLOT:
+            slots.append(_read_slot(child))
+        elif child.tag == _NAME:
+            name = _read_text(child)
     return Classification(
         scheme=element.get("classificationScheme"),
         node=element.get("classificationNode"),
         node_representation=element.get("nodeRepresentation"),
         classified_object=None if classified_object == owner else classified_object,
-        slots=tuple(_read_slot(slot) for slot in element.iterchildren(_SLOT)),
-        name=_read_text(element.find(_NAME)),
+        slots=tuple(slots),
+        name=name,
     )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from server.commands import demo, imaging, metadata
+from server.commands import codes, demo, documents, imaging, lifecycle, patients, query
 from server.config import ACTORS, Config, ConfigError, load, to_toml
 from server.options import config_option, worded
+
+if TYPE_CHECKING:
+    from server.compose import Domain
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,34 +37,61 @@ def main() -> None:
 @click.option("--port", type=int, help="TCP port; 0 takes a free one.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without any security.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve.")
 @worded
-def serve(config_path: Path | None, actors: str | None, port: int | None, host: str | None, insecure: bool) -> None:
+def serve(
+    config_path: Path | None,
+    actors: str | None,
+    port: int | None,
+    host: str | None,
+    insecure: bool,
+    workers: int | None,
+) -> None:
     """Run the actors until interrupted.
 
     \b
     xdsi serve --config xdsi.toml
-    xdsi serve --actors registry --port 8081
+    xdsi serve --actors registry --port 8081 --workers 4
     """
     import logging
 
-    from server.compose import compose
+    from server.compose import clear_spools, compose
     from server.http import base_url, bind, server
+    from server.workers import run
 
-    config = _overridden(load(config_path), actors=actors, port=port, host=host, insecure=insecure or None)
+    config = _overridden(
+        load(config_path), actors=actors, port=port, host=host, insecure=insecure or None, workers=workers
+    )
     logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     listening = bind(config)
-    domain = compose(config, base_url(config, listening))
+    url = base_url(config, listening)
+    clear_spools(config)
+
+    def work(number: int) -> None:
+        domain = compose(config, url, listen=number == 0)
+        if number == 0:
+            _announce(domain)
+        try:
+            # The event loop only moves bytes: it should not wait 5 ms for a thread that computes.
+            sys.setswitchinterval(0.0005)
+            server(domain.app, config).run(sockets=[listening])
+        finally:
+            domain.close()
+
+    if config.server.workers == 1:
+        work(0)
+    else:
+        # The tables are made by one process, before there are several.
+        compose(config, url, listen=False).close()
+        run(config.server.workers, work)
+
+
+def _announce(domain: Domain) -> None:
     for name, address in domain.endpoints.items():
         click.echo(f"{name:<12}{address}")
     click.echo("ready", nl=True)
     sys.stdout.flush()
-    try:
-        # The event loop only moves bytes: it should not wait 5 ms for a thread that computes.
-        sys.setswitchinterval(0.0005)
-        server(domain.app, config).run(sockets=[listening])
-    finally:
-        domain.close()
 
 
 def _overridden(config: Config, **values: object) -> Config:
@@ -107,8 +138,9 @@ def upgrade(config_path: Path | None) -> None:
         click.echo(f"{actor}: {config.database_url(actor)} is up to date")
 
 
-for command in (*metadata.COMMANDS, *imaging.COMMANDS, *demo.COMMANDS):
-    main.add_command(command)
+for module in (patients, codes, documents, query, lifecycle, imaging, demo):
+    for command in module.COMMANDS:
+        main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from server.config import Config, ConfigError
+from registry.codes import load as load_codes
+from registry.rules import Strictness
+from registry.store import Store
+from server.config import AffinityDomain, Config, ConfigError, Registry
 from server.http import App, router
 from server.transport import http_transport
 from soap import operations
 from soap.client import SoapClient
 from soap.endpoint import Endpoint
-from soap.operations import Service
-from xds.transactions import Provide, Query, Register
+from soap.operations import Operation, Service
+from xds.transactions import Feed, Provide, Query, Register
+
+if TYPE_CHECKING:
+    from feeds.adt import Authority
+    from feeds.listener import Listener
 
 
 def now() -> datetime:
@@ -39,15 +47,17 @@ class Domain:
     endpoints: dict[str, str]
     parts: dict[str, Any] = field(default_factory=dict)
     executors: list[ThreadPoolExecutor] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
+    closing: list[Callable[[], None]] = field(default_factory=list)
 
     def close(self) -> None:
-        """Ends the threads, and lets go of the databases."""
+        """Ends the threads, and lets go of the databases and ports."""
+        for listener in self.listeners:
+            listener.close()
         for executor in self.executors:
             executor.shutdown()
-        for part in self.parts.values():
-            dispose = getattr(getattr(part, "engine", None), "dispose", None)
-            if dispose is not None:
-                dispose()
+        for close in self.closing:
+            close()
 
 
 def describe(service: str) -> Callable[[str, str | None], bytes | None]:
@@ -59,12 +69,14 @@ def describe(service: str) -> Callable[[str, str | None], bytes | None]:
 
 def soap_client(url: str, config: Config) -> SoapClient:
     """A client of a remote actor; what it receives is spooled below server.directory."""
-    spool = _emptied(Path(config.server.directory).absolute() / "client-spool")
-    return SoapClient(url, http_transport(), spool, _limits(config))
+    return SoapClient(url, http_transport(), _spool(config, "client"), _limits(config))
 
 
-def compose(config: Config, base_url: str) -> Domain:
-    """All the actors that the configuration names, with their databases brought up to date."""
+def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
+    """All the actors that the configuration names, with their databases brought up to date.
+
+    `listen` says whether the feeds that have ports of their own are started: in one process of several.
+    """
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     domain = Domain(app=router({}), endpoints={})
     apps: dict[str, App] = {}
@@ -86,12 +98,14 @@ def compose(config: Config, base_url: str) -> Domain:
         domain.endpoints[path.strip("/")] = address
 
     if "registry" in config.actors:
-        from registry.service import service as registry_service
-
-        register, query = local_registry(config, domain)
-        spool = _emptied(Path(config.server.directory).absolute() / "registry-spool")
-        service = registry_service(register=register, query=query, describe=describe("DocumentRegistry"))
-        serve("/registry", service, spool, config.registry.threads)
+        for one in config.affinity_domains:
+            of_domain = local_registry(config, one, domain, listen)
+            if not one.name:
+                # The repository of this process registers in the unnamed domain.
+                register, query = of_domain.register, of_domain.query
+            path = f"/{one.name}/registry" if one.name else "/registry"
+            spool = _spool(config, f"registry-{one.name}")
+            serve(path, of_domain.service, spool, one.registry.threads)
 
     if "repository" in config.actors:
         from repository import iti43_retrieve
@@ -118,22 +132,111 @@ def compose(config: Config, base_url: str) -> Domain:
     return domain
 
 
-def local_registry(config: Config, domain: Domain) -> tuple[Register, Query]:
-    """The registry's functions over its own database."""
-    from registry import iti18_stored_query, iti42_register, schema
+@dataclass(frozen=True, kw_only=True)
+class LocalRegistry:
+    """What the rest of the process needs of a registry."""
+
+    service: Service
+    register: Register
+    query: Query
+
+
+def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, listen: bool) -> LocalRegistry:
+    """A registry over its own database, with the transactions that its options name."""
+    from registry import (
+        iti18_stored_query,
+        iti42_register,
+        iti57_update,
+        iti62_remove,
+        iti64_link_change,
+        iti92_restricted_update,
+        patients,
+    )
+    from registry.service import service
+
+    settings, name = affinity.registry, f" {affinity.name}" if affinity.name else ""
+    store = domain.parts[f"registry{name}"] = open_registry(config, affinity)
+    domain.closing.append(store.close)
+    strictness = Strictness({one.name: getattr(affinity.strictness, one.name) for one in fields(affinity.strictness)})
+    codes = None if not settings.codes else load_codes(Path(settings.codes))
+    rules: dict[str, Any] = {"patients": settings.patients, "strictness": strictness, "codes": codes}
+    changing: dict[str, Any] = {"store": store, "now": now, "new_uuid": new_uuid}
+    register_later = partial(iti42_register.register_later, **changing, **rules)
+    query = partial(
+        iti18_stored_query.stored_query,
+        store=store,
+        max_results=settings.max_results,
+        home_community_id=settings.home_community_id or None,
+        unknown_patient="error" if settings.unknown_patient == "error" else "empty",
+    )
+    change_link = partial(iti64_link_change.change_link, **changing)
+    take = patients.feed(store, change_link=change_link)
+    offered = settings.offered
+    made = service(
+        register=register_later,
+        query=query,
+        describe=describe("DocumentRegistry"),
+        register_on_demand=partial(register_later, on_demand=True) if "on-demand" in offered else None,
+        multi_patient="multi-patient" in offered,
+        update=partial(iti57_update.update, **changing, **rules) if "metadata-update" in offered else None,
+        restricted_update=(
+            partial(iti92_restricted_update.restricted_update, **changing, **rules)
+            if "restricted-update" in offered
+            else None
+        ),
+        remove=partial(iti62_remove.remove, store=store) if "remove-metadata" in offered else None,
+        more=feed_operations(settings, take) if "patient-feed-v3" in offered else (),
+    )
+    if settings.feed_port and listen:
+        domain.listeners.append(feed_listener(settings, take))
+    return LocalRegistry(service=made, register=partial(iti42_register.register, **changing, **rules), query=query)
+
+
+def _authorities(settings: Registry) -> tuple[Authority, ...]:
+    """Who assigns patient ids: `OID` or `namespace&OID`, comma-separated."""
+    from feeds.adt import Authority
+
+    found = []
+    for text in filter(None, (one.strip() for one in settings.assigning_authorities.split(","))):
+        namespace, _, universal_id = text.rpartition("&")
+        found.append(Authority(namespace=namespace, universal_id=universal_id))
+    return tuple(found)
+
+
+def feed_operations(settings: Registry, feed: Feed) -> tuple[Operation, ...]:
+    """ITI-44 at the registry's own address."""
+    from feeds import pixv3
+
+    return pixv3.operations(feed=feed, authorities=_authorities(settings), now=now, new_id=lambda: str(uuid.uuid4()))
+
+
+def feed_listener(settings: Registry, feed: Feed) -> Listener:
+    """ITI-8 and ITI-64, listening."""
+    from feeds import adt
+    from feeds.listener import Listener
+
+    answer = partial(
+        adt.answer,
+        feed=feed,
+        authorities=_authorities(settings),
+        now=now,
+        new_control_id=lambda: uuid.uuid4().hex[:20],
+    )
+    listener = Listener(
+        answer, host=settings.feed_host, port=settings.feed_port, max_connections=settings.feed_connections
+    )
+    listener.start()
+    return listener
+
+
+def open_registry(config: Config, affinity: AffinityDomain) -> Store:
+    """The registry's database, brought up to date."""
+    from registry import schema
     from registry.store import Store, open_engine
 
-    engine = open_engine(config.database_url("registry"))
+    engine = open_engine(config.registry_database_url(affinity))
     schema.upgrade(engine)
-    store = domain.parts["registry"] = Store(engine)
-    register = partial(
-        iti42_register.register,
-        store=store,
-        now=now,
-        new_uuid=new_uuid,
-        patients="open" if config.registry.patients == "open" else "known",
-    )
-    return register, partial(iti18_stored_query.stored_query, store=store, max_results=config.registry.max_results)
+    return Store(engine)
 
 
 def local_repository(config: Config, domain: Domain, register: Register | None, query: Query | None) -> Provide:
@@ -145,8 +248,10 @@ def local_repository(config: Config, domain: Domain, register: Register | None, 
     engine = schema.connect(config.database_url("repository"))
     schema.upgrade(engine)
     documents = domain.parts["documents"] = Documents(engine, config.content_directory("repository"))
+    domain.closing.append(engine.dispose)
     if config.repository.registry_url:
-        register, query = registry_client(soap_client(config.repository.registry_url, config))
+        remote = registry_client(soap_client(config.repository.registry_url, config))
+        register, query = remote.register, remote.query
     if register is None:
         raise ConfigError("repository.registry_url is empty, and this process runs no registry")
     if query is not None:
@@ -168,6 +273,7 @@ def local_instances(config: Config, domain: Domain) -> Any:
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
+    domain.closing.append(engine.dispose)
     return instances
 
 
@@ -196,8 +302,15 @@ def _limits(config: Config) -> operations.Limits:
     )
 
 
-def _emptied(directory: Path) -> Path:
-    """A spool directory: what an earlier run left in it is nobody's."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700, parents=True)
+def _spool(config: Config, name: str) -> Path:
+    """A directory of this process for what it receives."""
+    directory = Path(config.server.directory).absolute() / "spool" / str(os.getpid()) / name
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
+
+
+def clear_spools(config: Config) -> None:
+    """What processes that are no more have left behind is nobody's."""
+    for directory in (Path(config.server.directory).absolute() / "spool").glob("[0-9]*"):
+        if not Path(f"/proc/{directory.name}").exists():
+            shutil.rmtree(directory, ignore_errors=True)

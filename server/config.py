@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any
+
+from registry import tunable
+from xds.values import OidUrn
 
 
 class ConfigError(ValueError):
@@ -32,6 +36,7 @@ class Server:
     public_url: str = key("", "base URL under which others reach this server, for the WSDL; empty: http://host:port")
     insecure: bool = key(False, "allow listening beyond loopback without any security")
     actors: str = key("registry,repository,imaging", "which actors run in this process")
+    workers: int = key(1, "processes that serve; as many as there are processors is right for much traffic")
     directory: str = key("xdsi-data", "where databases and content are kept unless said otherwise below")
     packaging: str = key(
         "lenient", "strict: refuse multipart to SIMPLE operations and plain XML to MTOM ones; lenient: take both"
@@ -41,14 +46,55 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    database: str = key("", "SQLAlchemy URL; empty: SQLite below server.directory")
+    database: str = key("", "SQLAlchemy URL, sqlite:///PATH or postgresql://...; empty: SQLite below server.directory")
     patients: str = key(
         "known", "known: only patients that were made known may be submitted for; open: any well-formed id"
     )
-    max_results: int = key(5000, "most objects in one LeafClass answer; ObjectRef has no limit")
-    threads: int = key(
-        1, "threads that run queries and registrations; more help where the database is on another machine"
+    assigning_authorities: str = key(
+        "",
+        "who assigns patient ids here: OID or namespace&OID, comma-separated, the first one for ids without; empty: any",
     )
+    codes: str = key("", "TOML file of the codes that this affinity domain knows (xdsi codes import); empty: any code")
+    unknown_patient: str = key(
+        "empty", "a query for a patient that is not known: empty, or error (XDSUnknownPatientId)"
+    )
+    home_community_id: str = key("", "homeCommunityId of this domain, urn:oid:..., in every answer; empty: none")
+    options: str = key(
+        "on-demand,multi-patient,metadata-update,restricted-update,remove-metadata,patient-feed-v3",
+        "which transactions beside ITI-42 and ITI-18 are offered: ITI-61, ITI-51, ITI-57, ITI-92, ITI-62, ITI-44",
+    )
+    feed_port: int = key(0, "TCP port of the HL7 v2 patient identity feed (ITI-8, ITI-64) over MLLP; 0: none")
+    feed_host: str = key("127.0.0.1", "address that the feed listens on")
+    feed_connections: int = key(200, "most connections of the feed at once")
+    max_results: int = key(25_000, "most objects in one LeafClass answer; ObjectRef has no limit")
+    threads: int = key(8, "threads that answer; registrations wait for the disk together")
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The names in `options`."""
+        return frozenset(name.strip() for name in self.options.split(",") if name.strip())
+
+
+#: How each rule of a submission is taken; the rules say themselves what they demand.
+Strictness = make_dataclass(
+    "Strictness",
+    [(name, str, key("error", f"error, warning or off: {meaning}")) for name, meaning in tunable.RULES.items()],
+    frozen=True,
+    slots=True,
+    kw_only=True,
+)
+
+
+_STRICT = Strictness()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffinityDomain:
+    """A registry with patients, codes and rules of its own. `name` is "" for the one at /registry, else it is at /NAME/registry."""
+
+    name: str
+    registry: Registry
+    strictness: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +145,16 @@ class Config:
 
     server: Server = Server()
     registry: Registry = Registry()
+    strictness: Any = _STRICT
     repository: Repository = Repository()
     imaging: Imaging = Imaging()
     limits: Limits = Limits()
+    domains: tuple[AffinityDomain, ...] = ()
+
+    @property
+    def affinity_domains(self) -> tuple[AffinityDomain, ...]:
+        """The one of the section registry, and the others."""
+        return (AffinityDomain(name="", registry=self.registry, strictness=self.strictness), *self.domains)
 
     @property
     def actors(self) -> tuple[str, ...]:
@@ -112,19 +165,28 @@ class Config:
         given: str = getattr(self, actor).database
         return given or f"sqlite:///{Path(self.server.directory).absolute() / f'{actor}.sqlite'}"
 
+    def registry_database_url(self, domain: AffinityDomain) -> str:
+        """The SQLAlchemy URL of an affinity domain's registry."""
+        file = f"registry-{domain.name}.sqlite" if domain.name else "registry.sqlite"
+        return domain.registry.database or f"sqlite:///{Path(self.server.directory).absolute() / file}"
+
     def content_directory(self, actor: str) -> Path:
         """Where an actor keeps its files."""
         given: str = getattr(getattr(self, actor), "directory", "")
         return Path(given) if given else Path(self.server.directory).absolute() / actor
 
 
-SECTIONS = {one.name: type(getattr(Config(), one.name)) for one in fields(Config)}
+SECTIONS = {one.name: type(getattr(Config(), one.name)) for one in fields(Config) if one.name != "domains"}
+_LEVELS = ("error", "warning", "off")
 _CHOICES = {
+    **{("strictness", name): _LEVELS for name in tunable.RULES},
+    ("registry", "unknown_patient"): ("empty", "error"),
     ("server", "packaging"): ("strict", "lenient"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("registry", "patients"): ("known", "open"),
 }
 ACTORS = ("registry", "repository", "imaging")
+_OPTIONS = frozenset(Registry().offered)
 _PREFIX = "XDSI__"
 
 
@@ -132,13 +194,10 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     """The defaults, overridden by the file, overridden by the environment. ConfigError for whatever cannot be used."""
     environment = os.environ if environment is None else environment
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    domains: tuple[AffinityDomain, ...] = ()
     if path is not None:
-        try:
-            content = tomllib.loads(path.read_text())
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: {error}") from None
+        content = _content(path)
+        domains = _domains(content.pop("domains", {}), str(path))
         for section, keys in content.items():
             if not isinstance(keys, dict):
                 raise ConfigError(f"{path}: {section} stands outside of a section")
@@ -148,11 +207,60 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         if variable.startswith(_PREFIX):
             section, _, name = variable[len(_PREFIX) :].lower().partition("__")
             _set(values, section, name, text, origin=f"environment variable {variable}", from_text=True)
-    config = Config(**{section: kind(**values[section]) for section, kind in SECTIONS.items()})
+    config = Config(domains=domains, **{section: kind(**values[section]) for section, kind in SECTIONS.items()})
     unknown = [actor for actor in config.actors if actor not in ACTORS]
     if unknown or not config.actors:
         raise ConfigError(f"server.actors: {config.server.actors!r} is not a list of {', '.join(ACTORS)}")
+    if config.server.workers < 1:
+        raise ConfigError(f"server.workers is {config.server.workers}; at least one process must serve")
+    for domain in config.affinity_domains:
+        _check_registry(domain)
     return config
+
+
+def _check_registry(domain: AffinityDomain) -> None:
+    """What no type can say about the keys of a registry."""
+    section = f"domains.{domain.name}" if domain.name else "registry"
+    if unknown := sorted(domain.registry.offered - _OPTIONS):
+        raise ConfigError(f"{section}.options: {unknown[0]!r} is none of {', '.join(sorted(_OPTIONS))}")
+    home = domain.registry.home_community_id
+    if home and (fault := OidUrn(home).fault):
+        raise ConfigError(f"{section}.home_community_id: {home!r} {fault}")
+    if domain.registry.threads < 1:
+        raise ConfigError(f"{section}.threads is {domain.registry.threads}; at least one thread must answer")
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _domains(content: Any, origin: str) -> tuple[AffinityDomain, ...]:
+    """[domains.NAME]: the keys of the section registry, and [domains.NAME.strictness]. Nothing is inherited."""
+    found = []
+    for name, keys in content.items() if isinstance(content, dict) else ():
+        here = f"{origin}: domains.{name}"
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name) or name in ACTORS:
+            raise ConfigError(f"{here}: a domain is named by 1 to 32 of a-z, 0-9 and -, and not like an actor")
+        if not isinstance(keys, dict):
+            raise ConfigError(f"{here} is no section")
+        values: dict[str, dict[str, Any]] = {"registry": {}, "strictness": {}}
+        for key_name, value in keys.items():
+            if key_name == "strictness" and isinstance(value, dict):
+                for rule, level in value.items():
+                    _set(values, "strictness", rule, level, origin=here)
+            else:
+                _set(values, "registry", key_name, value, origin=here)
+        found.append(
+            AffinityDomain(
+                name=name, registry=Registry(**values["registry"]), strictness=Strictness(**values["strictness"])
+            )
+        )
+    return tuple(found)
 
 
 def _set(
@@ -195,14 +303,21 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
 def to_toml(config: Config) -> str:
     """The effective configuration as TOML, each key with its meaning and, where it differs, its default."""
     lines: list[str] = []
-    for section, kind in SECTIONS.items():
-        lines.append(f"[{section}]")
-        for one in fields(kind):
-            value = getattr(getattr(config, section), one.name)
-            default = "" if value == one.default else f" (default: {_literal(one.default)})"
-            lines += [f"# {one.metadata['meaning']}{default}", f"{one.name} = {_literal(value)}"]
-        lines.append("")
+    for section in SECTIONS:
+        lines += _section(section, getattr(config, section))
+    for domain in config.domains:
+        lines += _section(f"domains.{domain.name}", domain.registry)
+        lines += _section(f"domains.{domain.name}.strictness", domain.strictness)
     return "\n".join(lines)
+
+
+def _section(name: str, values: Any) -> list[str]:
+    lines = [f"[{name}]"]
+    for one in fields(values):
+        value = getattr(values, one.name)
+        default = "" if value == one.default else f" (default: {_literal(one.default)})"
+        lines += [f"# {one.metadata['meaning']}{default}", f"{one.name} = {_literal(value)}"]
+    return [*lines, ""]
 
 
 def _literal(value: Any) -> str:

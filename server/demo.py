@@ -187,7 +187,7 @@ def _errors(manifest: bytes) -> list[kos.Finding]:
 
 
 def _find(config: Config, domain: Domain) -> list[DocumentEntry]:
-    _, query = registry_client(soap_client(domain.endpoints["registry"], config))
+    query = registry_client(soap_client(domain.endpoints["registry"], config)).query
     result = query(FindDocuments(patient_id=PATIENT))
     return [one for one in rim.decode_fragments(result.fragments) if isinstance(one, DocumentEntry)]
 

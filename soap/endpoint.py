@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs
@@ -85,7 +85,10 @@ class Endpoint:
             try:
                 receiver = self._receiver(scope, spool)
                 rest = await self._receive(receiver, receive)
-                reply, first = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
+                reply, ready, first = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
+                if ready is not None:
+                    await asyncio.wait([asyncio.wrap_future(ready)])
+                    first = _batch(reply.pieces)
             except _Disconnected:
                 return
             except Exception as error:
@@ -131,8 +134,8 @@ class Endpoint:
                 size = 0
         return b"".join(pending)
 
-    def _answer(self, receiver: Receiver, rest: bytes) -> tuple[HttpReply, bytes]:
-        """The reply and its first batch: what fails before a byte is sent becomes a fault."""
+    def _answer(self, receiver: Receiver, rest: bytes) -> tuple[HttpReply, Future[Any] | None, bytes]:
+        """The reply and its first batch, or what must be waited for before that; what fails before a byte is sent becomes a fault."""
         relates_to = None
         try:
             receiver.receive_data(rest)
@@ -140,10 +143,12 @@ class Endpoint:
             relates_to = addressing.message_id(envelope.headers)
             answer = self._dispatcher.dispatch(Message(envelope, receiver.documents, receiver.mtom))
             reply = _http(answer, multipart=receiver.mtom and answer.operation.mtom)
-            return reply, _batch(reply.pieces)
+            if (ready := answer.reply.ready) is not None:
+                return reply, ready, b""
+            return reply, None, _batch(reply.pieces)
         except Exception as error:
             reply = self._fault(error, relates_to)
-        return reply, _batch(reply.pieces)
+        return reply, None, _batch(reply.pieces)
 
     def _fault(self, error: Exception, relates_to: str | None) -> HttpReply:
         """What went wrong as a fault; of what nobody foresaw, the peer learns only the number under which the log has it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from lxml import etree
 
@@ -35,6 +37,8 @@ class Reply:
 
     body: Iterable[bytes]
     documents: Sequence[tuple[str, Document]] = ()
+    #: Done when the body, a small one, can be made without waiting: meanwhile the thread that answers is free for others.
+    ready: Future[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from benchmarks import postgres as real_postgres
+from registry.schema import upgrade
+from registry.store import open_engine
 from server.compose import Domain
 from server.config import Config
 from server.embedded import serving
@@ -34,6 +39,55 @@ def domain(config: Config) -> Iterator[Domain]:
     """All actors over real HTTP; any well-formed patient id is taken."""
     with serving(config) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[real_postgres.Cluster]:
+    """A PostgreSQL server of the tests' own. What it has stored need not survive a power failure."""
+    with real_postgres.serving(fsync="off", synchronous_commit="off", full_page_writes="off") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def new_postgres_database(postgres: real_postgres.Cluster) -> Iterator[Callable[[], str]]:
+    """Makes databases with the registry's tables, each empty; gives their URLs."""
+    server = sa.create_engine(
+        sa.make_url(postgres.url()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    numbers = itertools.count(1)
+    with server.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE with_tables")
+    template = open_engine(postgres.url("with_tables"))
+    upgrade(template)
+    template.dispose()
+
+    def new() -> str:
+        name = f"registry_{next(numbers)}"
+        with server.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE with_tables")
+        return postgres.url(name)
+
+    yield new
+    server.dispose()
+
+
+def _database(kind: str, directory: Path, request: pytest.FixtureRequest) -> str:
+    if kind == "sqlite":
+        return f"sqlite:///{directory / 'registry.sqlite'}"
+    new: Callable[[], str] = request.getfixturevalue("new_postgres_database")
+    return new()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of a registry, on both kinds."""
+    return _database(request.param, tmp_path, request)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def module_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As `database`, for all tests of a module together."""
+    return _database(request.param, tmp_path_factory.mktemp("database"), request)
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "xds": (set(), set()),
     "schemas": ({"xds"}, {"lxml"}),
     "soap": ({"xds"}, {"lxml", "spyne", "six"}),
-    "registry": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic"}),
+    "registry": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic", "lxml", "zstandard"}),
+    "feeds": ({"xds", "schemas", "soap"}, {"hl7", "lxml"}),
     "repository": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic", "lxml"}),
     "imaging": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL"}),
     "server": (
-        {"xds", "schemas", "soap", "registry", "repository", "imaging"},
+        {"xds", "schemas", "soap", "registry", "repository", "imaging", "feeds"},
         {"click", "rich", "httpx", "uvicorn", "uvloop", "httptools"},
     ),
 }

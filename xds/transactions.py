@@ -8,15 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from xds.messages import Document, DocumentRequest, ImagingRequest, Outcome, QueryResult, Retrieved
-from xds.metadata import Submission
+from xds.metadata import ObjectRef, Submission
+from xds.patients import PatientEvent
 from xds.problems import Problem
 from xds.queries import StoredQuery
 
 Register = Callable[[Submission], Outcome]
-"""ITI-42 Register Document Set-b."""
+"""ITI-42 Register Document Set-b; ITI-61, ITI-57 and ITI-92 have the same form."""
 
 Query = Callable[[StoredQuery], QueryResult]
 """ITI-18 Registry Stored Query."""
+
+Remove = Callable[[Sequence[ObjectRef]], Outcome]
+"""ITI-62 Remove Metadata."""
+
+Feed = Callable[[PatientEvent], None]
+"""ITI-8, ITI-44, ITI-64: what a Patient Identity Source tells."""
 
 Provide = Callable[[Submission, Mapping[str, Document]], Outcome]
 """ITI-41 Provide and Register Document Set-b, RAD-68. The documents are keyed by the id of their DocumentEntry."""

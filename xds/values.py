@@ -18,6 +18,7 @@ _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 _MIME_TYPE = re.compile(r"[^\s/;]+/[^\s/;]+(\s*;.*)?")
 _SHA1 = re.compile(r"[0-9A-Fa-f]{40}")
 _EARLIEST = "00000101000000"
+_DTM_FIELDS = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
 
 
@@ -229,9 +230,11 @@ class Timestamp(Value):
     def fault(self) -> str | None:
         if _DTM.fullmatch(self) is None:
             return "is not a time of 4, 6, 8, 10, 12 or 14 digits"
+        digits = self.earliest
         try:
             # Second 60 is a leap second, which datetime does not know.
-            datetime.strptime(re.sub(r"60$", "59", self.earliest), "%Y%m%d%H%M%S")
+            year, month, day, hour, minute, second = (int(digits[start:end]) for start, end in _DTM_FIELDS)
+            datetime(year, month, day, hour, minute, 59 if second == 60 else second)
         except ValueError:
             return "is not a moment of the calendar"
         return None

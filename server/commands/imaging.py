@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from server import show
-from server.commands.metadata import finish, spooling, write
+from server.commands.documents import finish, spooling, write
 from server.config import Config, load
 from server.options import Refused, config_option, json_option, url_option, worded
 from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest

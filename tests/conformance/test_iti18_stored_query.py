@@ -59,8 +59,8 @@ def world() -> list[DocumentEntry]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('r') / 'registry.sqlite'}")
+def store(module_database: str) -> Iterator[Store]:
+    engine = open_engine(module_database)
     upgrade(engine)
     made = Store(engine)
     for entry in world():
@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             patients="open",
         )
     yield made
-    engine.dispose()
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_get_documents_of_two_patients_gives_references_only(store: Store, entri
 
 def test_too_many_results_are_refused_for_leaf_class_only(store: Store) -> None:
     query = FindDocuments(patient_id=PATIENTS[0])
-    with pytest.raises(Failure, match="finds 30 objects; the limit for LeafClass is 29"):
+    with pytest.raises(Failure, match="finds more than 29 objects, the limit for LeafClass"):
         stored_query(query, store=store, max_results=29)
     references = stored_query(replace(query, return_type=ReturnType.OBJECT_REF), store=store, max_results=29)
     assert len(list(references.fragments)) == 30

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from benchmarks.messages import new_oid, patient, submission
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register as iti42
 from registry.patients import add_patient
-from registry.rules import REQUIRED
+from registry.rules_attributes import REQUIRED
 from registry.schema import upgrade
 from registry.store import Store, open_engine
 from schemas import rim
@@ -44,8 +43,8 @@ METADATA = "XDSRegistryMetadataError"
 class Registry:
     """A registry over a database of its own, at a time that the test sets."""
 
-    def __init__(self, directory: Path) -> None:
-        engine = open_engine(f"sqlite:///{directory / 'registry.sqlite'}")
+    def __init__(self, database: str) -> None:
+        engine = open_engine(database)
         upgrade(engine)
         self.store = Store(engine)
         self.moment = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,10 +81,10 @@ class Registry:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    made = Registry(tmp_path)
+def registry(database: str) -> Iterator[Registry]:
+    made = Registry(database)
     yield made
-    made.store.engine.dispose()
+    made.store.close()
 
 
 def valid(**changes: Any) -> Submission:

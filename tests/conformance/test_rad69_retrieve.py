@@ -101,7 +101,7 @@ def test_a_published_study_is_found_and_its_manifest_leads_to_the_images(
         defaults=imaging_defaults(config),
         now=now,
     )
-    _, query = registry_client(soap_client(domain.endpoints["registry"], config))
+    query = registry_client(soap_client(domain.endpoints["registry"], config)).query
     kos_format = "1.2.840.10008.5.1.4.1.1.88.59^^1.2.840.10008.2.6.1"
     result = query(
         FindDocuments(

@@ -160,47 +160,6 @@ def test_an_outcome_survives_rs(outcome: Outcome) -> None:
     assert rs.decode_outcome(etree.fromstring(rs.encode_outcome(outcome))) == outcome
 
 
-def parameter_values(kind: Any, field: str, parameter: query.Parameter) -> st.SearchStrategy[Any]:
-    one = {
-        "patient": TEXT.map(lambda t: Identifier(t.replace("^", "").replace("&", "") + "x^^^&1.2.3&ISO")),
-        "text": TEXT,
-        "uuid": UUIDS,
-        "time": st.sampled_from(["2024", "202402", "20240229", "20240229235959"]).map(query.Timestamp),
-        "code": st.tuples(st.from_regex(r"[A-Za-z0-9']{1,5}", fullmatch=True), st.just("1.2.3")).map("^^".join),
-        "status": st.sampled_from([str(status) for status in Status]),
-        "type": st.just(STABLE),
-    }[parameter.syntax]
-    if parameter.syntax == "code":
-        group = st.lists(one, min_size=1, max_size=3).map(tuple)
-        return st.lists(group, max_size=2 if parameter.and_or else 1).map(tuple)
-    if field in query._TUPLES[kind]:
-        least = 1 if parameter.required or parameter.syntax == "type" else 0
-        return st.lists(one, min_size=least, max_size=3 if parameter.many else 1).map(tuple)
-    return one if parameter.required else st.none() | one
-
-
-@pytest.mark.parametrize("kind", query.PARAMETERS)
-def test_decode_of_encode_is_the_same_query(kind: Any) -> None:
-    strategies = {field: parameter_values(kind, field, p) for field, p in query.PARAMETERS[kind].items()}
-    if kind in query._EITHER:
-        one, other = query._EITHER[kind]
-        empty = () if one in query._TUPLES[kind] else None
-        given_one = strategies[one].filter(bool)
-        strategies[one], strategies[other] = given_one, st.just(empty)
-
-    @settings(max_examples=40, deadline=None)
-    @given(st.builds(kind, **strategies, return_type=st.sampled_from(list(ReturnType))))
-    def check(asked: Any) -> None:
-        assert query.decode_query(etree.fromstring(query.encode_query(asked))) == asked
-
-    check()
-
-
-@pytest.mark.parametrize("kind", query.PARAMETERS)
-def test_every_attribute_of_a_stored_query_has_its_parameter(kind: Any) -> None:
-    assert {field.name for field in fields(kind)} - {"return_type"} == set(query.PARAMETERS[kind])
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.lists(objects("DocumentEntry"), max_size=3), OUTCOMES)
 def test_a_query_result_survives(entries: list[DocumentEntry], outcome: Outcome) -> None:

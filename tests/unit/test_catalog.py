@@ -17,7 +17,7 @@ from schemas.ns import LCM, NSMAP, QUERY, RIM, RS, SOAP12, XDSB, XOP, clark
 
 ADDRESS = "https://xds.example/services/a"
 SCHEMAS = ("rim", "rs", "lcm", "query", "xdsb", "xdsi")
-FILES = ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd")
+FILES = ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd", "pixv3.xsd")
 WSDL_DIRECTORY = Path(catalog.__file__).parent / "wsdl"
 WSDL = {
     "w": "http://schemas.xmlsoap.org/wsdl/",
@@ -38,6 +38,33 @@ SERVICES = {
                 "urn:ihe:iti:2007:RegistryStoredQuery",
                 "urn:ihe:iti:2007:RegistryStoredQueryResponse",
             ),
+            "DocumentRegistry_MultiPatientStoredQuery": (
+                "urn:ihe:iti:2009:MultiPatientStoredQuery",
+                "urn:ihe:iti:2009:MultiPatientStoredQueryResponse",
+            ),
+            "DocumentRegistry_RegisterOnDemandDocumentEntry": (
+                "urn:ihe:iti:2010:RegisterOnDemandDocumentEntry",
+                "urn:ihe:iti:2010:RegisterOnDemandDocumentResponse",
+            ),
+            "DocumentRegistry_UpdateDocumentSet": (
+                "urn:ihe:iti:2010:UpdateDocumentSet",
+                "urn:ihe:iti:2010:UpdateDocumentSetResponse",
+            ),
+            "UpdateResponder_RestrictedUpdateDocumentSet": (
+                "urn:ihe:iti:2018:RestrictedUpdateDocumentSet",
+                "urn:ihe:iti:2018:RestrictedUpdateDocumentSetResponse",
+            ),
+            "DocumentRegistry_DeleteDocumentSet": (
+                "urn:ihe:iti:2010:DeleteDocumentSet",
+                "urn:ihe:iti:2010:DeleteDocumentSetResponse",
+            ),
+            **{
+                f"DocumentRegistry_PRPA_IN{number}UV02": (
+                    f"urn:hl7-org:v3:PRPA_IN{number}UV02",
+                    "urn:hl7-org:v3:MCCI_IN000002UV01",
+                )
+                for number in (201301, 201302, 201304)
+            },
         },
     ),
     "DocumentRepository": (

@@ -5,9 +5,24 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
-from schemas.query import decode_query, split_values
+from schemas.query import MAX_VALUE_CHARS, decode_query, split_values
+from schemas.query_parameters import AT_LEAST_ONE, AT_MOST_ONE, MAX_ALTERNATIVES, MAX_VALUES, PARAMETERS
 from xds.problems import Failure
-from xds.queries import FindDocuments, FindSubmissionSets, GetDocuments, ReturnType
+from xds.queries import (
+    FindDocuments,
+    FindDocumentsByReferenceId,
+    FindDocumentsExclude,
+    FindSubmissionSets,
+    GetAll,
+    GetAssociations,
+    GetDocuments,
+    GetFolders,
+    GetRelatedDocuments,
+    GetSubmissionSetAndContents,
+    ReturnType,
+    StoredQuery,
+)
+from xds.values import Identifier
 from xds.vocabulary import ON_DEMAND, STABLE, Status
 
 FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
@@ -16,12 +31,14 @@ PATIENT = ("$XDSDocumentEntryPatientId", "'p100^^^&1.2.3.4&ISO'")
 APPROVED = ("$XDSDocumentEntryStatus", f"('{Status.APPROVED}')")
 
 
-def request(query_id: str, *slots: tuple[str, ...], return_type: str = "LeafClass") -> etree._Element:
+def request(
+    query_id: str, *slots: tuple[str, ...], return_type: str = "LeafClass", **adhoc_query: str
+) -> etree._Element:
     rim = "urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"
     query = "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0"
     root = etree.Element(f"{{{query}}}AdhocQueryRequest")
     etree.SubElement(root, f"{{{query}}}ResponseOption", returnType=return_type)
-    adhoc = etree.SubElement(root, f"{{{rim}}}AdhocQuery", id=query_id)
+    adhoc = etree.SubElement(root, f"{{{rim}}}AdhocQuery", {"id": query_id} | adhoc_query)
     for name, *values in slots:
         value_list = etree.SubElement(etree.SubElement(adhoc, f"{{{rim}}}Slot", name=name), f"{{{rim}}}ValueList")
         for value in values:
@@ -187,3 +204,193 @@ def test_the_author_of_a_submission_set_is_one_pattern() -> None:
     query = decode_query(request(FindSubmissionSets.query_id, *slots, author))
     assert isinstance(query, FindSubmissionSets)
     assert query.author_person == ("%Muster%",)
+
+
+# --- what each query needs --------------------------------------------------------------------------------------------
+
+TEXTS = {
+    "patient": "'p100^^^&1.2.3.4&ISO'",
+    "status": f"('{Status.APPROVED}')",
+    "uuid": "('urn:uuid:1')",
+    "text": "('1.2')",
+    "reference": "('1^^^&1.2&ISO^urn:ihe:iti:xds:2013:accession')",
+}
+SINGLE_PATIENT = [kind for kind in PARAMETERS if not kind.__name__.endswith("MultiplePatients")]
+BY_ID = [kind for kind in SINGLE_PATIENT if "entry_uuid" in PARAMETERS[kind]]
+
+
+def required(kind: type[StoredQuery]) -> list[tuple[str, ...]]:
+    """A slot for each required parameter of a query."""
+    return [(row.name, TEXTS[row.syntax]) for row in PARAMETERS[kind].values() if row.required]
+
+
+@pytest.mark.parametrize("kind", SINGLE_PATIENT)
+def test_each_required_parameter_is_missed_by_its_name(kind: type[StoredQuery]) -> None:
+    """XDSStoredQueryMissingParam (3.18.4.1.3)."""
+    slots = required(kind)
+    ids = [(PARAMETERS[kind]["entry_uuid"].name, "'urn:uuid:1'")] if kind in BY_ID else []
+    assert type(decode_query(request(kind.query_id, *slots, *ids))) is kind
+    for missing in slots:
+        assert refused(request(kind.query_id, *(one for one in slots if one != missing), *ids)) == [
+            ("XDSStoredQueryMissingParam", f"Parameter {missing[0]} is missing")
+        ]
+
+
+@pytest.mark.parametrize("kind", BY_ID)
+def test_a_get_query_takes_exactly_one_kind_of_id(kind: type[StoredQuery]) -> None:
+    """Table 3.18.4.1.2.3.7: neither is a missing parameter, both are too many."""
+    slots = required(kind)
+    by_uuid, by_unique_id = (PARAMETERS[kind][field] for field in ("entry_uuid", "unique_id"))
+    assert [code for code, _ in refused(request(kind.query_id, *slots))] == ["XDSStoredQueryMissingParam"]
+    both = refused(request(kind.query_id, *slots, (by_uuid.name, "'urn:uuid:1'"), (by_unique_id.name, "'1.2'")))
+    assert both == [
+        (
+            "XDSStoredQueryParamNumber",
+            f"Parameters {by_uuid.name} and {by_unique_id.name} exclude each other; both are given",
+        )
+    ]
+    if not by_uuid.many:
+        for row in (by_uuid, by_unique_id):
+            assert refused(request(kind.query_id, *slots, (row.name, "('1','2')"))) == [
+                ("XDSStoredQueryParamNumber", f"Parameter {row.name} has 2 values; it takes one")
+            ]
+
+
+def test_every_query_that_needs_one_of_several_parameters_says_so() -> None:
+    assert len(BY_ID) == 7
+    assert set(BY_ID) < set(AT_LEAST_ONE)
+    assert {*BY_ID, FindDocumentsExclude} == set(AT_MOST_ONE)
+
+
+@pytest.mark.parametrize("one", [pair[0] for pair in AT_MOST_ONE[FindDocumentsExclude]])
+def test_a_parameter_and_its_exclusion_exclude_each_other(one: str) -> None:
+    row, twin = PARAMETERS[FindDocumentsExclude][one], PARAMETERS[FindDocumentsExclude][f"{one}_exclude"]
+    assert twin.name == f"{row.name}Exclude"
+    value = {"type": f"('{STABLE}')", "code": "('a^^1.2')"}.get(row.syntax, TEXTS["text"])
+    given = [PATIENT, APPROVED, (row.name, value)]
+    assert decode_query(request(FindDocumentsExclude.query_id, *given))
+    assert [code for code, _ in refused(request(FindDocumentsExclude.query_id, *given, (twin.name, value)))] == [
+        "XDSStoredQueryParamNumber"
+    ]
+
+
+def test_references_are_read_in_their_groups() -> None:
+    """3.18.4.1.2.3.7.14: $XDSDocumentEntryReferenceIdList knows AND."""
+    name, value = "$XDSDocumentEntryReferenceIdList", "1^^^&1.2&ISO^urn:ihe:iti:xds:2013:accession"
+    slots = (PATIENT, APPROVED, (name, f"('{value}')"), (name, f"('{value}','x')"))
+    query = decode_query(request(FindDocumentsByReferenceId.query_id, *slots))
+    assert isinstance(query, FindDocumentsByReferenceId)
+    assert query.reference_id_list == ((value,), (value, "x"))
+
+
+def test_a_single_value_may_stand_in_parentheses() -> None:
+    """Lenient: both forms are in use for parameters of one value."""
+    for value in ("'urn:uuid:AB'", "('urn:uuid:AB')", " ( 'urn:uuid:AB' ) "):
+        query = decode_query(request(GetSubmissionSetAndContents.query_id, ("$XDSSubmissionSetEntryUUID", value)))
+        assert query == GetSubmissionSetAndContents(entry_uuid="urn:uuid:ab")
+
+
+def test_the_types_of_associations_are_whole_urns() -> None:
+    rplc = "urn:ihe:iti:2007:AssociationType:RPLC"
+    slots = (("$AssociationTypes", f"('{rplc}')"), ("$XDSDocumentEntryUniqueId", "'1.2'"))
+    query = decode_query(request(GetRelatedDocuments.query_id, *slots))
+    assert query == GetRelatedDocuments(unique_id="1.2", association_types=(rplc,))
+
+
+def test_get_all_has_a_patient_parameter_of_its_own() -> None:
+    """3.18.4.1.2.3.7.4: $patientId."""
+    query = decode_query(request(GetAll.query_id, *required(GetAll)))
+    assert query == GetAll(patient_id=Identifier("p100^^^&1.2.3.4&ISO"))
+    assert ("$patientId", PATIENT[1]) in required(GetAll)
+
+
+# --- Metadata Update, homeCommunityId ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "level"), [("1", 1), ("2", 2), ("'2'", 2)])
+def test_the_metadata_level_is_a_number(text: str, level: int) -> None:
+    assert decode_query(request(FIND_DOCUMENTS, PATIENT, APPROVED)).metadata_level == 1
+    assert decode_query(request(FIND_DOCUMENTS, PATIENT, APPROVED, ("$MetadataLevel", text))).metadata_level == level
+
+
+@pytest.mark.parametrize("text", ["0", "3", "02", "-1", "two", "''"])
+def test_any_other_metadata_level_is_refused(text: str) -> None:
+    assert [code for code, _ in refused(request(FIND_DOCUMENTS, PATIENT, APPROVED, ("$MetadataLevel", text)))] == [
+        "XDSRegistryError"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(GetDocuments, "$XDSDocumentEntryLogicalID"), (GetFolders, "$XDSFolderLogicalID")]
+)
+def test_a_logical_id_is_for_level_2(kind: type[StoredQuery], name: str) -> None:
+    logical, level = (name, "('urn:uuid:1')"), ("$MetadataLevel", "2")
+    assert refused(request(kind.query_id, logical)) == [
+        ("XDSRegistryError", f"Parameter {name} needs $MetadataLevel 2")
+    ]
+    query = decode_query(request(kind.query_id, logical, level))
+    assert isinstance(query, GetDocuments | GetFolders)
+    assert query.logical_id == ("urn:uuid:1",)
+    both = request(kind.query_id, logical, level, (name.replace("LogicalID", "UniqueId"), "('1.2')"))
+    assert [code for code, _ in refused(both)] == ["XDSStoredQueryParamNumber"]
+
+
+def test_associations_are_asked_for_by_status() -> None:
+    uuid = ("$uuid", "('urn:uuid:1')")
+    query = decode_query(request(GetAssociations.query_id, uuid))
+    assert isinstance(query, GetAssociations)
+    assert query.association_status == (Status.APPROVED,)
+    both = ("$XDSAssociationStatus", f"('{Status.APPROVED}','{Status.DEPRECATED}')")
+    query = decode_query(request(GetAssociations.query_id, uuid, both))
+    assert isinstance(query, GetAssociations)
+    assert query.association_status == (Status.APPROVED, Status.DEPRECATED)
+
+
+def test_the_community_that_is_asked_is_kept() -> None:
+    """3.18.4.1.2.3.8: the attribute home; others of the request are ignored."""
+    named = request(FIND_DOCUMENTS, PATIENT, APPROVED, home="urn:oid:1.2.3")
+    named.set("startIndex", "5")
+    named.set("maxResults", "1")
+    assert decode_query(named).home_community_id == "urn:oid:1.2.3"
+    assert decode_query(request(FIND_DOCUMENTS, PATIENT, APPROVED, home=" ")).home_community_id is None
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def listed(values: int, form: str = "'{}'") -> str:
+    return "(" + ",".join(form.format(n) for n in range(values)) + ")"
+
+
+def test_a_request_lists_so_many_values_and_no_more() -> None:
+    name = "$XDSDocumentEntryUniqueId"
+    query = decode_query(request(GET_DOCUMENTS, (name, listed(MAX_VALUES))))
+    assert isinstance(query, GetDocuments)
+    assert len(query.unique_id) == MAX_VALUES
+    problems = refused(request(GET_DOCUMENTS, (name, listed(MAX_VALUES + 1))))
+    assert {code for code, _ in problems} == {"XDSStoredQueryParamNumber"}
+    assert f"Parameter {name} has {MAX_VALUES + 1} values; the limit is {MAX_VALUES}" in [text for _, text in problems]
+
+
+def test_the_limit_holds_over_all_parameters() -> None:
+    half = listed(MAX_VALUES // 2, "'{}^^1.2'")
+    slots = [(f"$XDSDocumentEntry{name}Code", half) for name in ("Class", "Type")]
+    assert refused(request(FIND_DOCUMENTS, PATIENT, APPROVED, *slots)) == [
+        ("XDSStoredQueryParamNumber", f"FindDocuments lists {MAX_VALUES + 2} values; the limit is {MAX_VALUES}")
+    ]
+
+
+@pytest.mark.parametrize("name", ["EventCodeList", "ConfidentialityCode", "AuthorPerson"])
+def test_what_is_compared_value_by_value_has_a_limit_of_its_own(name: str) -> None:
+    for slots in ([MAX_ALTERNATIVES + 1], [MAX_ALTERNATIVES, 1]):
+        given = [(f"$XDSDocumentEntry{name}", listed(count, "'{}^^1.2'")) for count in slots]
+        assert {code for code, _ in refused(request(FIND_DOCUMENTS, PATIENT, APPROVED, *given))} == {
+            "XDSStoredQueryParamNumber"
+        }
+
+
+def test_a_value_has_a_limit() -> None:
+    value = "x" * (MAX_VALUE_CHARS + 1)
+    (problem,) = refused(request(GET_DOCUMENTS, ("$XDSDocumentEntryUniqueId", f"('{value}')")))
+    assert problem[0] == "XDSRegistryError"
+    assert problem[1].endswith(f"has {MAX_VALUE_CHARS + 1} characters; the limit is {MAX_VALUE_CHARS}")

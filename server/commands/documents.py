@@ -1,4 +1,4 @@
-"""Commands about patients, documents and their metadata."""
+"""Commands that submit and retrieve documents."""
 
 from __future__ import annotations
 
@@ -13,21 +13,12 @@ from pathlib import Path
 import click
 
 from server import show
-from server.config import Config, load
-from server.options import Refused, config_option, json_option, url_option, worded
+from server.config import Config
+from server.options import Refused, json_option, url_option, worded
 from xds.messages import Document, DocumentRequest, Retrieved
-from xds.metadata import Association, Author, DocumentEntry, ObjectRef, Submission, SubmissionSet, has_member
-from xds.queries import (
-    FindDocuments,
-    FindSubmissionSets,
-    GetAll,
-    GetDocuments,
-    GetSubmissionSetAndContents,
-    ReturnType,
-    StoredQuery,
-)
+from xds.metadata import Association, Author, DocumentEntry, Folder, Submission, SubmissionSet, has_member
 from xds.values import Code, Identifier, LanguageCode, MimeType, Oid, Person, Text, Timestamp, UniqueId
-from xds.vocabulary import ON_DEMAND, STABLE, Status
+from xds.vocabulary import AssociationType
 
 
 @contextmanager
@@ -38,59 +29,6 @@ def spooling() -> Iterator[Config]:
     with tempfile.TemporaryDirectory(prefix="xdsi-") as directory:
         config = Config()
         yield replace(config, server=replace(config.server, directory=directory))
-
-
-@click.group()
-def patients() -> None:
-    """The patients that the registry knows."""
-
-
-@patients.command("add")
-@click.argument("patient_id", nargs=-1, required=True)
-@config_option
-@worded
-def add(patient_id: tuple[str, ...], config_path: Path | None) -> None:
-    """Make patients known to the registry of this configuration.
-
-    \b
-    xdsi patients add 'p100^^^&1.2.3.4&ISO' --config xdsi.toml
-    """
-    from registry.patients import add_patient
-    from registry.schema import upgrade
-    from registry.store import Store, open_engine
-
-    config = load(config_path)
-    Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = open_engine(config.database_url("registry"))
-    upgrade(engine)
-    for one in patient_id:
-        new = add_patient(Store(engine), Identifier(one))
-        click.echo(f"{one}: {'added' if new else 'was known'}")
-    engine.dispose()
-
-
-@patients.command("list")
-@config_option
-@json_option
-@worded
-def list_(config_path: Path | None, json_output: bool) -> None:
-    """List the patients that the registry of this configuration knows.
-
-    \b
-    xdsi patients list --json
-    """
-    from registry.patients import list_patients
-    from registry.schema import upgrade
-    from registry.store import Store, open_engine
-
-    engine = open_engine(load(config_path).database_url("registry"))
-    upgrade(engine)
-    rows = list_patients(Store(engine))
-    engine.dispose()
-    if json_output:
-        show.as_json([{"patient_id": one, "subsumed_by": into} for one, into in rows])
-    else:
-        show.as_table(f"{len(rows)} patients", ("patient id", "merged into"), [(one, into or "") for one, into in rows])
 
 
 def _code(text: str) -> Code:
@@ -129,6 +67,11 @@ def _code_options(command: click.Command) -> click.Command:
 @click.option("--title", help="Title of the document; the file's name if not given.")
 @click.option("--mime-type", help="MIME type; guessed from the file's name if not given.")
 @click.option("--language", default="en-US", show_default=True)
+@click.option("--replaces", help="entryUUID of the document that the file replaces (RPLC).")
+@click.option("--appends", help="entryUUID of the document that the file is an addendum to (APND).")
+@click.option("--transforms", help="entryUUID of the document that the file is a transformation of (XFRM).")
+@click.option("--folder", multiple=True, help="entryUUID of a folder that the documents go into.")
+@click.option("--new-folder", help="Title of a new folder that the documents go into.")
 @url_option("repository")
 @json_option
 @worded
@@ -141,6 +84,11 @@ def submit(
     title: str | None,
     mime_type: str | None,
     language: str,
+    replaces: str | None,
+    appends: str | None,
+    transforms: str | None,
+    folder: tuple[str, ...],
+    new_folder: str | None,
     repository: str,
     json_output: bool,
     **codes: str,
@@ -149,6 +97,8 @@ def submit(
 
     \b
     xdsi submit letter.pdf --patient 'p100^^^&1.2.3.4&ISO' --title 'Discharge letter'
+    xdsi submit corrected.pdf --patient 'p100^^^&1.2.3.4&ISO' --replaces urn:uuid:8c2f7b34-5a1d-4c6e-9f3a-1b2c3d4e5f60
+    xdsi submit *.pdf --patient 'p100^^^&1.2.3.4&ISO' --new-folder 'Episode 7'
     """
     from repository.client import client
     from server.compose import soap_client
@@ -191,7 +141,14 @@ def submit(
         has_member("SubmissionSet", one.entry_uuid, entry_uuid=f"Member{n}", submission_set_status="Original")
         for n, one in enumerate(entries)
     )
-    submission = Submission(submission_sets=(submission_set,), document_entries=tuple(entries), associations=members)
+    relations = {AssociationType.RPLC: replaces, AssociationType.APND: appends, AssociationType.XFRM: transforms}
+    folders = _new_folder(new_folder, Identifier(patient), made["class_code"])
+    submission = Submission(
+        submission_sets=(submission_set,),
+        document_entries=tuple(entries),
+        folders=folders,
+        associations=(*members, *_related(entries, relations), *_put(entries, folder, folders)),
+    )
     with spooling() as config:
         provide, _ = client(soap_client(repository, config))
         outcome = provide(submission, documents)
@@ -205,128 +162,43 @@ def submit(
         show.as_table("submitted", ("file", "uniqueId", "bytes"), [tuple(row.values()) for row in rows])
 
 
+def _related(entries: list[DocumentEntry], relations: dict[AssociationType, str | None]) -> Iterator[Association]:
+    """The relations to registered documents; they take one file."""
+    for kind, target in relations.items():
+        if target is None:
+            continue
+        if len(entries) != 1:
+            raise Refused(f"{kind.name} relates one file to a document, not {len(entries)}")
+        source = entries[0].entry_uuid
+        yield Association(entry_uuid=kind.name, association_type=kind, source_object=source, target_object=target)
+
+
+def _new_folder(title: str | None, patient_id: Identifier, code: Code) -> tuple[Folder, ...]:
+    if title is None:
+        return ()
+    unique_id = UniqueId(f"2.25.{uuid.uuid4().int}")
+    made = Folder(
+        entry_uuid="Folder", code_list=(code,), patient_id=patient_id, title=Text.of(title), unique_id=unique_id
+    )
+    return (made,)
+
+
+def _put(
+    entries: list[DocumentEntry], folders: tuple[str, ...], new_folders: tuple[Folder, ...]
+) -> Iterator[Association]:
+    """Every document into every folder; the memberships and the new folders belong to the SubmissionSet (ITI TF-3 4.2.1.4)."""
+    for made in new_folders:
+        yield has_member("SubmissionSet", made.entry_uuid, entry_uuid="NewFolder")
+    for number, folder in enumerate((*folders, *(made.entry_uuid for made in new_folders))):
+        for entry in entries:
+            member = has_member(folder, entry.entry_uuid, entry_uuid=f"In{number}{entry.entry_uuid}")
+            yield member
+            yield has_member("SubmissionSet", member.entry_uuid, entry_uuid=f"Of{member.entry_uuid}")
+
+
 def _file(path: Path, mime_type: str) -> Document:
     """A file as a document; its bytes are hashed by the repository."""
     return Document(size=path.stat().st_size, sha1="", mime_type=mime_type, open=lambda: path.open("rb"))
-
-
-@click.command()
-@click.option("--patient", help="FindDocuments, FindSubmissionSets, GetAll: the patient id.")
-@click.option("--submission-sets", is_flag=True, help="FindSubmissionSets instead of FindDocuments.")
-@click.option("--all", "everything", is_flag=True, help="GetAll instead of FindDocuments.")
-@click.option("--unique-id", multiple=True, help="GetDocuments by uniqueId.")
-@click.option("--entry-uuid", multiple=True, help="GetDocuments by entryUUID.")
-@click.option("--contents-of", help="GetSubmissionSetAndContents of the set with this uniqueId or entryUUID.")
-@click.option("--class-code", multiple=True, help="code^^scheme; one of several.")
-@click.option("--type-code", multiple=True, help="code^^scheme; one of several.")
-@click.option("--format-code", multiple=True, help="code^^scheme; one of several.")
-@click.option("--author", multiple=True, help="Author person; % and _ are wildcards.")
-@click.option("--created-from", help="Not before this time, YYYY[MM[DD...]].")
-@click.option("--created-to", help="Before this time.")
-@click.option("--deprecated", is_flag=True, help="Deprecated objects too.")
-@click.option("--object-ref", is_flag=True, help="Ids only.")
-@url_option("registry")
-@json_option
-@worded
-def query(
-    patient: str | None,
-    submission_sets: bool,
-    everything: bool,
-    unique_id: tuple[str, ...],
-    entry_uuid: tuple[str, ...],
-    contents_of: str | None,
-    class_code: tuple[str, ...],
-    type_code: tuple[str, ...],
-    format_code: tuple[str, ...],
-    author: tuple[str, ...],
-    created_from: str | None,
-    created_to: str | None,
-    deprecated: bool,
-    object_ref: bool,
-    registry: str,
-    json_output: bool,
-) -> None:
-    """Ask a registry (ITI-18).
-
-    \b
-    xdsi query --patient 'p100^^^&1.2.3.4&ISO' --class-code 'IMAGES^^1.3.6.1.4.1.19376.1.2.6.1'
-    xdsi query --unique-id 1.2.3.4.100.1 --json
-    """
-    from registry.client import client
-    from schemas import rim
-    from server.compose import soap_client
-
-    return_type = ReturnType.OBJECT_REF if object_ref else ReturnType.LEAF_CLASS
-    status = tuple(str(one) for one in Status) if deprecated else (str(Status.APPROVED),)
-
-    def needed() -> Identifier:
-        if patient is None:
-            raise Refused("give --patient, --unique-id, --entry-uuid or --contents-of")
-        return Identifier(patient)
-
-    asked: StoredQuery
-    if unique_id or entry_uuid:
-        asked = GetDocuments(entry_uuid=entry_uuid, unique_id=unique_id, return_type=return_type)
-    elif contents_of:
-        by_uuid = contents_of.startswith("urn:uuid:")
-        asked = GetSubmissionSetAndContents(
-            entry_uuid=contents_of if by_uuid else None,
-            unique_id=None if by_uuid else contents_of,
-            object_type=(STABLE, ON_DEMAND),
-            return_type=return_type,
-        )
-    elif everything:
-        asked = GetAll(
-            patient_id=needed(),
-            document_entry_status=status,
-            submission_set_status=status,
-            folder_status=status,
-            return_type=return_type,
-        )
-    elif submission_sets:
-        asked = FindSubmissionSets(patient_id=needed(), status=status, return_type=return_type)
-    else:
-        asked = FindDocuments(
-            patient_id=needed(),
-            status=status,
-            class_code=(class_code,) if class_code else (),
-            type_code=(type_code,) if type_code else (),
-            format_code=(format_code,) if format_code else (),
-            author_person=author,
-            creation_time_from=Timestamp(created_from) if created_from else None,
-            creation_time_to=Timestamp(created_to) if created_to else None,
-            return_type=return_type,
-        )
-    with spooling() as config:
-        _, ask = client(soap_client(registry, config))
-        result = ask(asked)
-        found = list(rim.decode_fragments(result.fragments))
-    if json_output:
-        show.as_json([{"class": type(one).__name__, **(_fields(one))} for one in found])
-        return
-    rows = [_row(one) for one in found]
-    show.as_table(f"{len(rows)} objects", ("class", "title or type", "uniqueId", "status", "id"), rows)
-
-
-def _fields(one: object) -> dict[str, show.Plain]:
-    fields = show.plain(one)
-    return fields if isinstance(fields, dict) else {}
-
-
-def _row(one: object) -> tuple[str, str, str, str, str]:
-    if isinstance(one, ObjectRef):
-        return "ObjectRef", "", "", "", one.entry_uuid
-    if isinstance(one, Association):
-        kind = one.association_type.rpartition(":")[2]
-        return "Association", kind, "", (one.availability_status or "").rpartition(":")[2], one.entry_uuid
-    title, unique, status = (getattr(one, name) for name in ("title", "unique_id", "availability_status"))
-    return (
-        type(one).__name__,
-        str(title),
-        str(unique),
-        str(status or "").rpartition(":")[2],
-        str(getattr(one, "entry_uuid", "")),
-    )
 
 
 @click.command()
@@ -379,4 +251,4 @@ def finish(title: str, rows: list[dict[str, object]], failed: list[str], json_ou
         raise Refused(f"{failed[0]}{more}")
 
 
-COMMANDS: tuple[click.Command, ...] = (patients, _code_options(submit), query, retrieve)
+COMMANDS: tuple[click.Command, ...] = (_code_options(submit), retrieve)

@@ -1,0 +1,431 @@
+"""A unit of work: what a transaction of IHE reads of the registry before it changes something, and what it changes.
+
+What is changed waits in the unit until the work has succeeded, and is then written together with that of other units (registry/store.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Select, bindparam, delete, insert, select, update
+from sqlalchemy.sql import Executable
+
+from registry.bodies import Bodies
+from registry.database import Connection
+from registry.rows import row_of
+from registry.sql import MAX_LIST, among
+from registry.tables import BY_KIND, association, document_entry, folder, patient, registry_object, submission_set
+from schemas import rim
+from schemas.attributes import Kind
+from xds.metadata import Association, ObjectRef, RegistryObject
+from xds.vocabulary import AssociationType, Status
+
+_STATUS_URN = {"Approved": str(Status.APPROVED), "Deprecated": str(Status.DEPRECATED)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What a unit of work looks at or changes: no two units with a part in common run at the same time."""
+
+    entry_uuids: frozenset[str] = frozenset()
+    unique_ids: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """All of it, in one namespace."""
+        return frozenset(
+            [
+                *(f"entry {one}" for one in self.entry_uuids),
+                *(f"unique {one}" for one in self.unique_ids),
+                *(f"patient {one}" for one in self.patients),
+            ]
+        )
+
+    def touches(self, keys: set[str]) -> bool:
+        return not self.keys.isdisjoint(keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a transaction must know of an object that is registered already. `status` is "Approved" or "Deprecated"."""
+
+    entry_uuid: str
+    kind: Kind
+    patient_id: str
+    status: str
+    logical_id: str
+    version: int
+    latest: bool
+    unique_id: str | None = None
+    object_type: str | None = None
+    hash: str | None = None
+    size: str | None = None
+    association_type: str | None = None
+    source_object: str | None = None
+    target_object: str | None = None
+
+    @property
+    def approved(self) -> bool:
+        return self.status == "Approved"
+
+
+# --- statements, each built once --------------------------------------------------------------------------------------
+
+_OBJECT = registry_object.c
+_IDENTITY = (_OBJECT.entry_uuid, _OBJECT.kind, _OBJECT.patient_id, _OBJECT.unique_id)
+_BY_ENTRY_UUID = select(*_IDENTITY).where(among(_OBJECT.entry_uuid, "values"))
+_BY_UNIQUE_ID = select(*_IDENTITY).where(among(_OBJECT.unique_id, "values"))
+_BY_LOGICAL_ID = select(*_IDENTITY).where(among(_OBJECT.logical_id, "values"))
+_PATIENTS = select(patient.c.patient_id, patient.c.subsumed_by).where(among(patient.c.patient_id, "values"))
+_SUBSUMED = select(patient.c.patient_id).where(patient.c.subsumed_by == bindparam("survivor"))
+_NEW_PATIENT = insert(patient)
+_SUBSUME = update(patient).where(patient.c.patient_id == bindparam("subsumed"))
+_SUBSUME = _SUBSUME.values(subsumed_by=bindparam("survivor"))
+
+_MORE: Mapping[Kind, tuple[str, ...]] = {
+    "DocumentEntry": ("object_type", "hash", "size"),
+    "SubmissionSet": (),
+    "Folder": (),
+    "Association": ("association_type", "source_object", "target_object"),
+}
+
+
+def _details(kind: Kind) -> Select[Any]:
+    c = BY_KIND[kind].c
+    columns = [c.entry_uuid, c.status, c.logical_id, c.version, c.latest, *(c[name] for name in _MORE[kind])]
+    return select(*columns).where(among(c.patient_id, "patients"), among(c.entry_uuid, "values"))
+
+
+_DETAILS: Mapping[Kind, Select[Any]] = {kind: _details(kind) for kind in BY_KIND}
+_STORED: Mapping[Kind, Select[Any]] = {
+    kind: select(
+        table.c.entry_uuid,
+        table.c.patient_id,
+        table.c.status,
+        table.c.body,
+        *([table.c.last_update_time] if kind == "Folder" else []),
+    ).where(among(table.c.patient_id, "patients"), among(table.c.entry_uuid, "values"))
+    for kind, table in BY_KIND.items()
+}
+_SOURCES_OF = select(association.c.source_object).where(
+    association.c.patient_id == bindparam("patient"),
+    association.c.target_object == bindparam("target"),
+    association.c.status == "Approved",
+    among(association.c.association_type, "types"),
+)
+_IS_SOURCE = select(association.c.entry_uuid).where(
+    association.c.patient_id == bindparam("patient"),
+    association.c.source_object == bindparam("source"),
+    association.c.association_type == bindparam("type"),
+    association.c.status == "Approved",
+)
+_TOUCHING = {
+    end: select(association.c.entry_uuid).where(among(association.c[end], "values"))
+    for end in ("source_object", "target_object")
+}
+_ENTRIES_OF_SOURCE = select(document_entry.c.entry_uuid).where(
+    document_entry.c.patient_id == bindparam("patient"),
+    document_entry.c.source_patient_id == bindparam("source_patient"),
+    document_entry.c.status == "Approved",
+    document_entry.c.latest == 1,
+)
+_INSERT: Mapping[Kind, Executable] = {kind: insert(table) for kind, table in BY_KIND.items()}
+_INSERT_OBJECT = insert(registry_object)
+
+
+def _change(kind: Kind, **values: object) -> Executable:
+    table = BY_KIND[kind]
+    here = (table.c.patient_id == bindparam("in_patient")) & (table.c.entry_uuid == bindparam("in_uuid"))
+    return update(table).where(here).values(**values)
+
+
+_SET_STATUS: Mapping[Kind, Executable] = {
+    kind: _change(kind, status=bindparam("new_status", type_=table.c.status.type)) for kind, table in BY_KIND.items()
+}
+_SUPERSEDE: Mapping[Kind, Executable] = {kind: _change(kind, latest=0) for kind in BY_KIND}
+_TOUCH = _change("Folder", last_update_time=bindparam("new_time", type_=folder.c.last_update_time.type))
+_DELETE: Mapping[Kind, Executable] = {
+    kind: delete(table).where(table.c.patient_id == bindparam("in_patient"), table.c.entry_uuid == bindparam("in_uuid"))
+    for kind, table in BY_KIND.items()
+}
+_DELETE_OBJECT = delete(registry_object).where(registry_object.c.entry_uuid == bindparam("in_uuid"))
+_REKEY_OBJECTS = [
+    update(registry_object)
+    .where(_OBJECT.entry_uuid.in_(select(table.c.entry_uuid).where(table.c.patient_id == bindparam("old"))))
+    .values(patient_id=bindparam("new"))
+    for table in BY_KIND.values()
+]
+_REKEY = [
+    update(table).where(table.c.patient_id == bindparam("old")).values(patient_id=bindparam("new"))
+    for table in (document_entry, submission_set, folder, association)
+]
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+class Lookup:
+    """What several units of work ask first, asked for all of them at once: objects by id and by uniqueId, and patients."""
+
+    def __init__(self, connection: Connection, footprints: Sequence[Footprint]) -> None:
+        self._connection = connection
+        self._entry_uuids = frozenset().union(*(one.entry_uuids for one in footprints))
+        self._unique_ids = frozenset().union(*(one.unique_ids for one in footprints))
+        self._patients = frozenset().union(*(one.patients for one in footprints))
+        found = [
+            *self._identities(_BY_ENTRY_UUID, self._entry_uuids),
+            *self._identities(_BY_UNIQUE_ID, self._unique_ids),
+        ]
+        self._known = {one.entry_uuid: one for one in self._complete(found)}
+        self._by_unique_id: dict[str, list[Known]] = {}
+        for one in self._known.values():
+            self._by_unique_id.setdefault(one.unique_id or "", []).append(one)
+        self._subsumed_by = self._look_up_patients(self._patients)
+
+    def _identities(self, statement: Executable, values: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        for chunk in chunks(values):
+            yield from self._connection.rows(statement, {"values": chunk})
+
+    def _complete(self, identities: Iterable[tuple[Any, ...]]) -> Iterator[Known]:
+        """The objects that the rows of registry_object stand for."""
+        by_kind: dict[Kind, dict[str, tuple[Any, ...]]] = {}
+        for row in identities:
+            by_kind.setdefault(row[1], {})[row[0]] = row
+        for kind, rows in by_kind.items():
+            for chunk in chunks(rows):
+                patients = sorted({rows[one][2] for one in chunk})
+                for details in self._connection.rows(_DETAILS[kind], {"patients": patients, "values": chunk}):
+                    uuid, status, logical_id, version, latest, *more = details
+                    yield Known(
+                        entry_uuid=uuid,
+                        kind=kind,
+                        patient_id=rows[uuid][2],
+                        unique_id=rows[uuid][3],
+                        status=status,
+                        logical_id=logical_id,
+                        version=version,
+                        latest=bool(latest),
+                        **dict(zip(_MORE[kind], more, strict=True)),
+                    )
+
+    def _look_up_patients(self, patients: Iterable[str]) -> dict[str, str | None]:
+        return dict(row for chunk in chunks(patients) for row in self._connection.rows(_PATIENTS, {"values": chunk}))
+
+    def known(self, entry_uuids: Iterable[str]) -> dict[str, Known]:
+        """Registered objects, by entryUUID."""
+        wanted = set(entry_uuids)
+        found = {one: self._known[one] for one in wanted if one in self._known}
+        if missing := wanted - self._entry_uuids - found.keys():
+            found |= {one.entry_uuid: one for one in self._complete(self._identities(_BY_ENTRY_UUID, missing))}
+        return found
+
+    def by_unique_id(self, unique_ids: Iterable[str]) -> list[Known]:
+        """Registered objects that have one of the uniqueIds, all of which the footprint names."""
+        return [known for one in set(unique_ids) & self._unique_ids for known in self._by_unique_id.get(one, [])]
+
+    def by_logical_id(self, logical_ids: Iterable[str]) -> list[Known]:
+        """All versions of the logical objects."""
+        return list(self._complete(self._identities(_BY_LOGICAL_ID, logical_ids)))
+
+    def subsumed_by(self, patient_id: str) -> str | None:
+        """What a patient was merged into; None where it is its own. KeyError for a patient that no feed has told of."""
+        if patient_id not in self._patients:
+            return self._look_up_patients([patient_id])[patient_id]
+        return self._subsumed_by[patient_id]
+
+
+def chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    """The values, each once and in order, in lists that a statement can take."""
+    unique = sorted(set(values))
+    for start in range(0, len(unique), MAX_LIST):
+        yield unique[start : start + MAX_LIST]
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+#: Rows with the statement that writes them.
+Rows = list[tuple[Executable, list[Mapping[str, Any]]]]
+
+
+def rows_of(
+    objects: Iterable[RegistryObject], bodies: Bodies, *, patient_id: str, status: Status = Status.APPROVED
+) -> Rows:
+    """The rows of new objects. Associations are kept with `patient_id`, the SubmissionSet's; everything else with its own.
+
+    They are the most work of a registration, and need nothing of the database: they can be made before it is locked.
+    """
+    rows: dict[Kind, list[Mapping[str, Any]]] = {}
+    identities: list[Mapping[str, Any]] = []
+    for one in objects:
+        kind = rim.kind_of(one)
+        owner = patient_id if isinstance(one, Association) else str(one.patient_id)
+        row = row_of(one, patient_id=owner, status=status.name.capitalize(), body=bodies.blob(rim.render(one)))
+        rows.setdefault(kind, []).append(row)
+        identities.append(
+            {
+                "entry_uuid": row["entry_uuid"],
+                "kind": kind,
+                "patient_id": owner,
+                "unique_id": row.get("unique_id"),
+                "logical_id": row["logical_id"],
+            }
+        )
+    return [(_INSERT_OBJECT, identities), *((_INSERT[kind], of_kind) for kind, of_kind in rows.items())]
+
+
+# --- the unit ---------------------------------------------------------------------------------------------------------
+
+
+class Unit:
+    """What one transaction of IHE sees, and what it changes."""
+
+    def __init__(self, connection: Connection, bodies: Bodies, lookup: Lookup) -> None:
+        self._connection, self._bodies, self._lookup = connection, bodies, lookup
+        self._waiting: Rows = []
+
+    def take(self) -> Rows:
+        """The changes that wait, which are the caller's from now on."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def flush(self) -> None:
+        """Writes what waits, so that it is seen. Only for work that has its transaction alone: what is written cannot be taken back."""
+        for statement, rows in self.take():
+            self._connection.run_many(statement, rows)
+        self._lookup = Lookup(self._connection, [])
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def known(self, entry_uuids: Iterable[str]) -> dict[str, Known]:
+        """Registered objects, by entryUUID."""
+        return self._lookup.known(entry_uuids)
+
+    def by_unique_id(self, unique_ids: Iterable[str]) -> list[Known]:
+        """Registered objects that have one of the uniqueIds, all of which the footprint names."""
+        return self._lookup.by_unique_id(unique_ids)
+
+    def versions(self, logical_ids: Iterable[str]) -> list[Known]:
+        """All versions of logical objects, oldest first."""
+        return sorted(self._lookup.by_logical_id(logical_ids), key=lambda one: one.version)
+
+    def patient_is_known(self, patient_id: str) -> bool:
+        """Whether the feed has told of the patient and has not merged it away."""
+        try:
+            return self._lookup.subsumed_by(patient_id) is None
+        except KeyError:
+            return False
+
+    def survivor(self, patient_id: str) -> str:
+        """The patient that the id stands for today."""
+        try:
+            return self._lookup.subsumed_by(patient_id) or patient_id
+        except KeyError:
+            return patient_id
+
+    def related_to(self, target: Known, types: Sequence[str]) -> list[str]:
+        """The sources of the Approved associations of these types that lead to the object, within its patient."""
+        asked = {"patient": target.patient_id, "target": target.entry_uuid, "types": [str(one) for one in types]}
+        return [source for (source,) in self._connection.rows(_SOURCES_OF, asked)]
+
+    def is_source_of(self, source: Known, association_type: str) -> bool:
+        """Whether an Approved association of this type begins at the object, within its patient."""
+        asked = {"patient": source.patient_id, "source": source.entry_uuid, "type": str(association_type)}
+        return bool(self._connection.rows(_IS_SOURCE, asked))
+
+    def folders_of(self, member: Known) -> list[Known]:
+        """The Approved folders that an object is a member of."""
+        sources = self.known(self.related_to(member, [AssociationType.HAS_MEMBER])).values()
+        return [one for one in sources if one.kind == "Folder" and one.approved]
+
+    def touching(self, entry_uuids: Iterable[str]) -> list[Known]:
+        """The associations of which one of the objects is an end, whatever their status."""
+        found: set[str] = set()
+        for chunk in chunks(entry_uuids):
+            for statement in _TOUCHING.values():
+                found |= {one for (one,) in self._connection.rows(statement, {"values": chunk})}
+        return sorted(self.known(found).values(), key=lambda one: one.entry_uuid)
+
+    def entries_of_source(self, patient_id: str, source_patient_id: str) -> list[Known]:
+        """The latest, Approved DocumentEntries of a patient that have this sourcePatientId."""
+        asked = {"patient": patient_id, "source_patient": source_patient_id}
+        rows = self._connection.rows(_ENTRIES_OF_SOURCE, asked)
+        return sorted(self.known(one for (one,) in rows).values(), key=lambda one: one.entry_uuid)
+
+    def objects(self, known: Iterable[Known]) -> dict[str, RegistryObject]:
+        """Registered objects whole, by entryUUID."""
+        by_kind: dict[Kind, list[Known]] = {}
+        for one in known:
+            by_kind.setdefault(one.kind, []).append(one)
+        found: dict[str, RegistryObject] = {}
+        for kind, those in by_kind.items():
+            patients = sorted({one.patient_id for one in those})
+            for chunk in chunks(one.entry_uuid for one in those):
+                for row in self._connection.rows(_STORED[kind], {"patients": patients, "values": chunk}):
+                    found[row[0]] = self._object(kind, row)
+        return found
+
+    def _object(self, kind: Kind, row: Sequence[Any]) -> RegistryObject:
+        _, patient_id, status, body, *more = row
+        text = rim.complete(
+            kind,
+            self._bodies.text(body),
+            status=_STATUS_URN[status],
+            patient_id=None if kind == "Association" else patient_id,
+            last_update_time=more[0] if kind == "Folder" else None,
+        )
+        (found,) = rim.decode_fragments([text])
+        assert not isinstance(found, ObjectRef)
+        return found
+
+    # --- what changes -----------------------------------------------------------------------------------------------
+
+    def add_patient(self, patient_id: str) -> bool:
+        """False when it was there."""
+        try:
+            self._lookup.subsumed_by(patient_id)
+        except KeyError:
+            self._waiting.append((_NEW_PATIENT, [{"patient_id": patient_id, "subsumed_by": None}]))
+            return True
+        return False
+
+    def merge_patient(self, subsumed: str, survivor: str) -> None:
+        """All that is of one patient becomes the other's, and so does what had been merged into it."""
+        earlier = [one for (one,) in self._connection.rows(_SUBSUMED, {"survivor": subsumed})]
+        rows: list[Mapping[str, Any]] = [{"subsumed": one, "survivor": survivor} for one in (subsumed, *earlier)]
+        self._waiting.append((_SUBSUME, rows))
+        for statement in (*_REKEY_OBJECTS, *_REKEY):
+            self._waiting.append((statement, [{"old": subsumed, "new": survivor}]))
+
+    def add(self, objects: Iterable[RegistryObject], *, patient_id: str, status: Status = Status.APPROVED) -> None:
+        """New objects. Associations are kept with `patient_id`, the SubmissionSet's; everything else with its own."""
+        self.insert(rows_of(objects, self._bodies, patient_id=patient_id, status=status))
+
+    def insert(self, rows: Rows) -> None:
+        """New objects whose rows have been made before."""
+        self._waiting += rows
+
+    def set_status(self, known: Known, status: Status) -> None:
+        """Changes availabilityStatus."""
+        row = _place(known) | {"new_status": status.name.capitalize()}
+        self._waiting.append((_SET_STATUS[known.kind], [row]))
+
+    def supersede(self, known: Known) -> None:
+        """It is no longer the latest version of its logical object."""
+        self._waiting.append((_SUPERSEDE[known.kind], [_place(known)]))
+
+    def touch(self, known: Known, moment: str) -> None:
+        """Sets a folder's lastUpdateTime."""
+        self._waiting.append((_TOUCH, [_place(known) | {"new_time": moment}]))
+
+    def remove(self, known: Known) -> None:
+        """Deletes an object."""
+        self._waiting.append((_DELETE[known.kind], [_place(known)]))
+        self._waiting.append((_DELETE_OBJECT, [{"in_uuid": known.entry_uuid}]))
+
+
+def _place(known: Known) -> dict[str, str]:
+    return {"in_patient": known.patient_id, "in_uuid": known.entry_uuid}

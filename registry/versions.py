@@ -1,0 +1,90 @@
+"""New versions of registered objects, and the associations that follow them (Metadata Update supplement, ITI TF-2 3.57.4.1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from registry.unit import Known, Unit
+from xds.metadata import Association, DocumentEntry, Folder
+from xds.vocabulary import RELATIONSHIPS, AssociationType, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """An object that takes the place of the latest version of a registered one.
+
+    `new` has its ids; `membership` is the HasMember from the SubmissionSet, which says how. `old` is None where there is none.
+    """
+
+    new: DocumentEntry | Folder
+    logical_id: str
+    membership: Association
+    old: Known | None
+
+    @property
+    def propagates(self) -> bool:
+        """Whether the associations of the old version become the new one's; by default they do."""
+        return self.membership.association_propagation != "no"
+
+    def as_version(self) -> DocumentEntry | Folder:
+        """The object as it is stored."""
+        assert self.old is not None
+        return replace(self.new, logical_id=self.logical_id, version=str(self.old.version + 1))
+
+
+def latest(versions: Iterable[Known]) -> Known | None:
+    """The latest of the versions of one logical object."""
+    return max(versions, key=lambda one: one.version, default=None)
+
+
+def store_versions(
+    updates: Sequence[Update], unit: Unit, new_uuid: Callable[[], str], *, patient_id: str, keep_status: bool = False
+) -> None:
+    """Each new version is Approved and the old one Deprecated, and what belonged to the old one belongs to the new one as well.
+
+    `keep_status` gives the new version the status of the old one (ITI-92).
+    """
+    for update in updates:
+        assert update.old is not None
+        status = Status.APPROVED if update.old.approved or not keep_status else Status.DEPRECATED
+        unit.add([update.as_version()], patient_id=patient_id, status=status)
+        unit.supersede(update.old)
+        unit.set_status(update.old, Status.DEPRECATED)
+    moved = {
+        update.old.entry_uuid: update.new.entry_uuid
+        for update in updates
+        if update.old is not None and update.propagates
+    }
+    unit.add(_propagated(moved, unit, new_uuid), patient_id=patient_id)
+
+
+def _propagated(moved: Mapping[str, str], unit: Unit, new_uuid: Callable[[], str]) -> list[Association]:
+    """A copy of each Approved membership in a Folder, and of each Approved relationship, that has an end among those moved."""
+    copies = []
+    for association in following(moved, unit):
+        uuid = new_uuid()
+        copies.append(
+            replace(
+                association,
+                entry_uuid=uuid,
+                logical_id=uuid,
+                version="1",
+                source_object=moved.get(association.source_object, association.source_object),
+                target_object=moved.get(association.target_object, association.target_object),
+            )
+        )
+    return copies
+
+
+def following(entry_uuids: Iterable[str], unit: Unit) -> list[Association]:
+    """The Approved associations of objects that go with them: memberships in Folders, and relationships."""
+    around = [one for one in unit.touching(entry_uuids) if one.approved]
+    kinds = {one.entry_uuid: one.kind for one in unit.known(one.source_object or "" for one in around).values()}
+    kept = [
+        one
+        for one in around
+        if one.association_type in RELATIONSHIPS
+        or (one.association_type == AssociationType.HAS_MEMBER and kinds.get(one.source_object or "") == "Folder")
+    ]
+    return [one for one in unit.objects(kept).values() if isinstance(one, Association)]

@@ -1,0 +1,67 @@
+"""Several processes behind one listening socket: forked before any thread exists, replaced when they die, ended together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+
+_log = logging.getLogger("xdsi.server")
+#: A worker that ends sooner than this after its start is not replaced: it would end again.
+_TOO_SOON_S = 1.0
+
+
+def run(count: int, work: Callable[[int], None]) -> None:
+    """Runs `work(number)` in `count` processes until this one is told to end (SIGTERM, SIGINT); then tells them, and waits.
+
+    RuntimeError where a worker ends as soon as it has started.
+    """
+    workers: dict[int, tuple[int, float]] = {}
+    ending = False
+
+    def end(signum: int, _: FrameType | None) -> None:
+        nonlocal ending
+        ending = True
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+
+    def start(number: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            _child(work, number)
+        workers[pid] = (number, time.monotonic())
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        for number in range(count):
+            start(number)
+        while workers:
+            pid, status = os.wait()
+            number, since = workers.pop(pid, (-1, 0.0))
+            if ending or number < 0:
+                continue
+            _log.error("worker %d (process %d) ended with status %d", number, pid, os.waitstatus_to_exitcode(status))
+            if time.monotonic() - since < _TOO_SOON_S:
+                end(signal.SIGTERM, None)
+                raise RuntimeError("a worker ended as soon as it had started; the log says why")
+            start(number)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _child(work: Callable[[int], None], number: int) -> None:
+    """The life of a worker. It never returns to the caller's frames."""
+    status = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        work(number)
+        status = 0
+    except BaseException:
+        _log.exception("worker %d", number)
+    finally:
+        os._exit(status)
