@@ -30,7 +30,6 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.sql import Executable
 
 from benchmarks import limits, load, messages, postgres
-from benchmarks.population import parts, patient
 from registry import bulk
 from registry.database import Row
 from registry.iti18_stored_query import stored_query
@@ -39,6 +38,7 @@ from registry.store import Store, open_engine
 from registry.tables import BY_KIND, document_entry, registry_object
 from registry.unit import rows_of
 from server import show
+from server.population import parts, patient
 from xds.metadata import Submission
 from xds.queries import FindDocuments, GetDocuments, StoredQuery
 from xds.values import Identifier, Oid, Timestamp, UniqueId

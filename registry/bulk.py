@@ -22,7 +22,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.bodies import Bodies
-from registry.rows import row_of
+from registry.rows import later_version_of, row_of
 from registry.schema import upgrade
 from registry.store import Store, open_engine
 from registry.tables import BY_KIND, patient, registry_object, setting
@@ -122,7 +122,7 @@ def rows_of(settled: Iterable[Settled], bodies: Bodies) -> Batch:
             status = "Deprecated" if one.availability_status == Status.DEPRECATED else "Approved"
             row = row_of(one, patient_id=owner, status=status, body=bodies.blob(rim.render(one)))
             of_kind[kind].append(_IN_ORDER[kind](row))
-            identities.append((row["entry_uuid"], kind, owner, row.get("unique_id"), row["logical_id"]))
+            identities.append((row["entry_uuid"], kind, owner, row.get("unique_id"), later_version_of(row)))
     batch[patient.name] = [(one, None) for one in sorted(patients)]
     return batch
 

@@ -5,7 +5,8 @@ A submission is checked, given its ids, and stored with all its effects, or refu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
@@ -22,6 +23,8 @@ from xds.metadata import Association, DocumentEntry, Folder, RegistryObject, Sub
 from xds.problems import Failure, Problem, errors
 from xds.values import Timestamp
 from xds.vocabulary import ON_DEMAND, REPLACEMENTS, STABLE, AssociationType, Status
+
+_UUID = re.compile(r"urn:uuid:[0-9a-f-]{36}")
 
 
 def register(
@@ -71,12 +74,12 @@ def register_later(
     moment = Timestamp.at(now())
     assigned = with_ids(submission, new_uuid, moment)
     if errors(problems):
-        raise Failure(_with_registry(problems, assigned, store, patients, strictness))
+        raise Failure([*problems, *_with_registry(submission, assigned, store, patients, strictness)])
     rows = rows_of(assigned.objects, store.bodies, patient_id=str(assigned.submission_sets[0].patient_id))
 
     def work(unit: Unit) -> Outcome:
         seen = look(assigned, unit, patients)
-        found = [*problems, *rules_registry.check(seen, strictness)]
+        found = [*problems, *as_submitted(rules_registry.check(seen, strictness), submission, assigned)]
         if errors(found):
             raise Failure(found)
         unit.insert(rows)
@@ -87,14 +90,25 @@ def register_later(
 
 
 def _with_registry(
-    problems: list[Problem], assigned: Submission, store: Store, patients: Patients, strictness: Strictness
+    submission: Submission, assigned: Submission, store: Store, patients: Patients, strictness: Strictness
 ) -> list[Problem]:
-    """The problems of a message that is refused already, and whatever else the registry would have refused it for."""
+    """What the registry would have refused a message for that is refused already."""
 
     def work(unit: Unit) -> list[Problem]:
-        return [*problems, *rules_registry.check(look(assigned, unit, patients), strictness)]
+        return as_submitted(rules_registry.check(look(assigned, unit, patients), strictness), submission, assigned)
 
     return store.write(footprint(assigned), work)
+
+
+def as_submitted(problems: Iterable[Problem], submission: Submission, assigned: Submission) -> list[Problem]:
+    """The problems, with the ids that the submitter knows in place of those that were assigned."""
+    given = {
+        one.entry_uuid: before.entry_uuid for before, one in zip(submission.objects, assigned.objects, strict=True)
+    }
+    return [
+        replace(problem, context=_UUID.sub(lambda match: given.get(match[0]) or match[0], problem.context))
+        for problem in problems
+    ]
 
 
 def check_message(submission: Submission, *, strictness: Strictness, codes: Codes | None) -> list[Problem]:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from registry import rules
 from registry.codes import Codes, codes_are_known
-from registry.iti42_register import with_ids
+from registry.iti42_register import as_submitted, with_ids
 from registry.rules import STRICT, Strictness
 from registry.rules_registry import Patients, ids_to_look_up
 from registry.store import Footprint, Known, Store, Unit
@@ -79,7 +79,8 @@ def update(
 
     def work(unit: Unit) -> Outcome:
         request, found = _read(assigned, logical, unit)
-        found = [*problems, *found, *_problems(request, unit, patients, strictness)]
+        found += _problems(request, unit, patients, strictness)
+        found = [*problems, *as_submitted(found, submission, assigned)]
         if errors(found):
             raise Failure(found)
         _store(request, unit, new_uuid, moment)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from registry.codes import Codes
-from registry.iti42_register import with_ids
+from registry.iti42_register import as_submitted, with_ids
 from registry.iti57_update import (
     annotations_are_right,
     check_message,
@@ -57,10 +57,11 @@ def restricted_update(
 
     def work(unit: Unit) -> Outcome:
         updates, found = _updates(assigned, logical, unit)
-        found = [*problems, *found, *submission_set_is_new(submission_set, unit), *updated_once(updates)]
+        found += [*submission_set_is_new(submission_set, unit), *updated_once(updates)]
         found += patient_is_usable(str(submission_set.patient_id or ""), unit, patients, strictness)
         for one in updates:
             found += _problems(one, str(submission_set.patient_id or ""), unit)
+        found = [*problems, *as_submitted(found, submission, assigned)]
         if errors(found):
             raise Failure(found)
         patient_id = str(submission_set.patient_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from registry.sql import json_array
@@ -51,6 +52,11 @@ def row_of(one: RegistryObject, *, patient_id: str, status: str, body: bytes) ->
                 "source_object": _plain(one.source_object),
                 "target_object": _plain(one.target_object),
             }
+
+
+def later_version_of(row: Mapping[str, Any]) -> str | None:
+    """The logicalID as registry_object holds it: None for a first version, which is most objects."""
+    return None if row["logical_id"] == row["entry_uuid"] else str(row["logical_id"])
 
 
 def _document_entry(one: DocumentEntry) -> dict[str, Any]:

@@ -165,11 +165,17 @@ def _statement(kind: Kind, columns: Columns, shape: tuple[Condition, ...], diale
     more = [table.c[name] for name in _MORE[kind]]
     wanted = [table.c.entry_uuid, table.c.patient_id, table.c.status, body, *more]
     conditions = [_condition(kind, one) for one in shape if one[0] != "id"]
-    ids = [among(registry_object.c[name], parameter) for what, name, parameter, _ in shape if what == "id"]
+    ids = [_identified(name, parameter) for what, name, parameter, _ in shape if what == "id"]
     most = bindparam("most", type_=Integer)
     if ids:
         return _joined(kind, wanted, conditions, dialect).where(*ids).limit(most)
     return select(*wanted).where(and_(*conditions)).limit(most)
+
+
+def _identified(name: str, parameter: str) -> ColumnElement[bool]:
+    here = among(registry_object.c[name], parameter)
+    # The first version of a logical object has the logicalID for an id.
+    return or_(here, among(registry_object.c.entry_uuid, parameter)) if name == "logical_id" else here
 
 
 def _joined(

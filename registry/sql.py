@@ -113,7 +113,7 @@ class Prepared:
         )
         self._text: str = str(compiled)
         self.fixed: dict[str, Any] = {k: v for k, v in compiled.params.items() if v is not None}
-        self._lists: tuple[str, ...] = tuple(_EXPANDING.findall(self._text))
+        self._lists: tuple[str, ...] = tuple(dict.fromkeys(_EXPANDING.findall(self._text)))
         self._arrays = dialect_name == "postgresql"
         if self._arrays:
             self._text = _EXPANDING.sub(r"= ANY(%(\1)s)", self._text)

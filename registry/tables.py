@@ -46,7 +46,8 @@ registry_object = Table(
     Column("kind", String(16), nullable=False),
     Column("patient_id", _VALUE, nullable=False),
     Column("unique_id", _VALUE),
-    Column("logical_id", _UUID, nullable=False),
+    # Of versions after the first: the first has its own id for a logicalID.
+    Column("logical_id", _UUID),
     Index("ix_registry_object_unique_id", "unique_id"),
     Index("ix_registry_object_logical_id", "logical_id"),
 )

@@ -15,7 +15,7 @@ from sqlalchemy.sql import Executable
 
 from registry.bodies import Bodies
 from registry.database import Connection
-from registry.rows import row_of
+from registry.rows import later_version_of, row_of
 from registry.sql import MAX_LIST, among
 from registry.tables import BY_KIND, association, document_entry, folder, patient, registry_object, submission_set
 from schemas import rim
@@ -79,7 +79,7 @@ _OBJECT = registry_object.c
 _IDENTITY = (_OBJECT.entry_uuid, _OBJECT.kind, _OBJECT.patient_id, _OBJECT.unique_id)
 _BY_ENTRY_UUID = select(*_IDENTITY).where(among(_OBJECT.entry_uuid, "values"))
 _BY_UNIQUE_ID = select(*_IDENTITY).where(among(_OBJECT.unique_id, "values"))
-_BY_LOGICAL_ID = select(*_IDENTITY).where(among(_OBJECT.logical_id, "values"))
+_BY_LOGICAL_ID = select(*_IDENTITY).where(among(_OBJECT.logical_id, "values") | among(_OBJECT.entry_uuid, "values"))
 _PATIENTS = select(patient.c.patient_id, patient.c.subsumed_by).where(among(patient.c.patient_id, "values"))
 _SUBSUMED = select(patient.c.patient_id).where(patient.c.subsumed_by == bindparam("survivor"))
 _NEW_PATIENT = insert(patient)
@@ -271,7 +271,7 @@ def rows_of(
                 "kind": kind,
                 "patient_id": owner,
                 "unique_id": row.get("unique_id"),
-                "logical_id": row["logical_id"],
+                "logical_id": later_version_of(row),
             }
         )
     return [(_INSERT_OBJECT, identities), *((_INSERT[kind], of_kind) for kind, of_kind in rows.items())]

@@ -79,7 +79,8 @@ def decode_remove(element: etree._Element) -> tuple[ObjectRef, ...]:
     """The references of a RemoveObjectsRequest. Failure (XDSRegistryMetadataError) for a query, and where there are none."""
     if element.find(f"{{{RIM}}}AdhocQuery") is not None:
         raise fail(
-            ErrorCode.REGISTRY_METADATA_ERROR, "RemoveObjectsRequest: rim:AdhocQuery is given; ITI-62 takes ObjectRefs only"
+            ErrorCode.REGISTRY_METADATA_ERROR,
+            "RemoveObjectsRequest: rim:AdhocQuery is given; ITI-62 takes ObjectRefs only",
         )
     refs = tuple(
         ObjectRef(entry_uuid=ref.get("id", "").strip().lower())
@@ -87,7 +88,8 @@ def decode_remove(element: etree._Element) -> tuple[ObjectRef, ...]:
     )
     if not refs:
         raise fail(
-            ErrorCode.REGISTRY_METADATA_ERROR, "RemoveObjectsRequest: rim:ObjectRefList is missing or holds no rim:ObjectRef"
+            ErrorCode.REGISTRY_METADATA_ERROR,
+            "RemoveObjectsRequest: rim:ObjectRefList is missing or holds no rim:ObjectRef",
         )
     return refs
 

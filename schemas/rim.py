@@ -162,9 +162,18 @@ def _external_identifier(child_id: str, owner: str, identifier: ExternalIdentifi
     )
 
 
-@lru_cache(maxsize=8192)
 def _code_classification(scheme: str, code: Code) -> str:
-    """All of a coded attribute's classification that is the same in every object: codes come again and again."""
+    """All of a coded attribute's classification that is the same in every object: codes come again and again, if they are honest."""
+    short = len(code.code) + len(code.scheme) < 256 and len(code.display) < 4 and len(str(code.display)) < 256
+    return _kept_code(scheme, code) if short else _code(scheme, code)
+
+
+@lru_cache(maxsize=8192)
+def _kept_code(scheme: str, code: Code) -> str:
+    return _code(scheme, code)
+
+
+def _code(scheme: str, code: Code) -> str:
     return (
         f' classificationScheme="{scheme}" nodeRepresentation="{escape(code.code)}">'
         f"{_slot('codingScheme', (code.scheme,))}{_localized('Name', code.display)}</rim:Classification>"

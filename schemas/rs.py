@@ -15,6 +15,10 @@ _ERROR_LIST, _ERROR = f"{{{RS}}}RegistryErrorList", f"{{{RS}}}RegistryError"
 _UNWRITABLE = {code: "\ufffd" for code in (*range(0x20), 0x7F, 0xFFFE, 0xFFFF) if chr(code) not in "\t\n\r"}
 
 
+#: A message can have more faults than anybody reads: so many are told, and how many there are.
+MAX_PROBLEMS = 1000
+
+
 def _plain(text: str) -> str:
     return escape(text.translate(_UNWRITABLE))
 
@@ -24,7 +28,10 @@ def error_list(problems: tuple[Problem, ...]) -> str:
     if not problems:
         return ""
     highest = Severity.ERROR if any(p.severity is Severity.ERROR for p in problems) else Severity.WARNING
-    rows = "".join([_error(problem) for problem in problems])
+    rows = "".join([_error(problem) for problem in problems[:MAX_PROBLEMS]])
+    if len(problems) > MAX_PROBLEMS:
+        context = f"There are {len(problems)} problems; the first {MAX_PROBLEMS} are told."
+        rows += _error(Problem(code=problems[0].code, context=context, severity=highest))
     return f'<rs:RegistryErrorList highestSeverity="{highest}">{rows}</rs:RegistryErrorList>'
 
 

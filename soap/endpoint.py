@@ -87,7 +87,7 @@ class Endpoint:
                 rest = await self._receive(receiver, receive)
                 reply, ready, first = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
                 if ready is not None:
-                    await asyncio.wait([asyncio.wrap_future(ready)])
+                    await _done(ready)
                     first = _batch(reply.pieces)
             except _Disconnected:
                 return
@@ -184,6 +184,13 @@ class Endpoint:
                 await send({"type": "http.response.body", "body": b""})
         finally:
             told.cancel()
+
+
+async def _done(ready: Future[Any]) -> None:
+    """Waits for it; how it ended is for the body to say."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    ready.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+    await done.wait()
 
 
 def _http(answer: Answer, *, multipart: bool) -> HttpReply:

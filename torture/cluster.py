@@ -136,6 +136,8 @@ class Node:
             yield
         finally:
             with contextlib.suppress(psutil.NoSuchProcess):
+                # It must not hear now what waits in its socket: it ends, as it does when a connection ends.
+                receivers[0].terminate()
                 receivers[0].resume()
 
     def stop(self) -> None:

@@ -166,8 +166,9 @@ def _fail_over(cluster: Cluster, ledger: load.Ledger, registrations: int, deaf_s
     primary, standby = cluster.primary(), cluster.standby()
     with standby.deaf() if deaf_s else contextlib.nullcontext():
         threading.Event().wait(deaf_s)
-        killed_s = time.monotonic()
         processes = primary.kill()
+        # What is sent from here on finds no primary.
+        killed_s = time.monotonic()
     ledger.wait_for(registrations, since_s=killed_s, timeout_s=120)
     before = len(primary.said())
     primary.start()

@@ -50,8 +50,8 @@ def load(documents: int, seed: int, database: str | None, add: bool, config_path
     xdsi bench load --documents 100000
     xdsi bench load --documents 1000000 --seed 7 --database postgresql://xdsi@127.0.0.1/registry
     """
-    from benchmarks.population import parts
     from registry import bulk
+    from server.population import parts
 
     if database is not None and config_path is not None:
         raise Refused("give --database or --config, not both")

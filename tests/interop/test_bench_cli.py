@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.population import parts
 from registry import bulk
 from registry.iti18_stored_query import stored_query
 from registry.store import Store, open_engine
 from server.commands.bench import COMMANDS
+from server.population import parts
 from xds.queries import FindDocuments
 from xds.vocabulary import Status
 

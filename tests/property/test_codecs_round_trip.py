@@ -47,9 +47,8 @@ from xds.metadata import (
     SubmissionSet,
 )
 from xds.problems import Problem, Severity
-from xds.queries import ReturnType
-from xds.values import Code, Identifier, LocalizedString, Text
-from xds.vocabulary import STABLE, ResponseStatus, Status
+from xds.values import Code, LocalizedString, Text
+from xds.vocabulary import STABLE, ResponseStatus
 
 # Any character that XML 1.0 can hold, those that need escaping more often.
 TEXT = st.text(

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from benchmarks.population import History, Part, document_counts, parts, patient
 from registry import bulk
 from registry.bodies import Bodies, new_dictionary
 from registry.iti18_stored_query import stored_query
@@ -22,6 +21,7 @@ from registry.schema import upgrade
 from registry.store import Store, open_engine
 from registry.tables import BY_KIND, registry_object
 from schemas import rim
+from server.population import History, Part, document_counts, parts, patient
 from xds.metadata import Association, DocumentEntry, RegistryObject, SubmissionSet
 from xds.queries import FindDocuments, GetAll
 from xds.vocabulary import AssociationType, Status

@@ -20,7 +20,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("patient_id", VALUE, nullable=False),
         sa.Column("unique_id", VALUE),
-        sa.Column("logical_id", UUID, nullable=False),
+        sa.Column("logical_id", UUID),
         sa.PrimaryKeyConstraint("entry_uuid", name="pk_registry_object"),
     )
     op.create_index("ix_registry_object_unique_id", "registry_object", ["unique_id"])
