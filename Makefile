@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint bench clean
+.PHONY: demo test check lint bench scale torture clean
 
 # Real DICOM objects for the demo and the tests: the files that this package carries, without its dependencies.
 DATA := heudiconv==1.5.1
@@ -28,6 +28,12 @@ check: lint test  ## what continuous integration runs
 
 bench: .venv/.installed  ## speed and memory, each beside its physical limit
 	$(BIN)/python -m benchmarks
+
+scale: .venv/.installed  ## the registry at many sizes, on both databases
+	$(BIN)/python -m benchmarks.scale --documents 10000,100000
+
+torture: .venv/.installed  ## kill real database servers under load (Debian: etcd-server etcd-client patroni postgresql)
+	$(BIN)/python -m pytest torture
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out benchmarks/results

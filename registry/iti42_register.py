@@ -14,7 +14,7 @@ from datetime import datetime
 from registry import rules_registry
 from registry.codes import Codes, codes_are_known
 from registry.rules import STRICT, Strictness
-from registry.rules_registry import Patients, Seen, ids_to_look_up, look
+from registry.rules_registry import Patients, Seen, deprecated_with, ids_to_look_up, look
 from registry.store import Footprint, Known, Store, Unit
 from registry.unit import rows_of
 from registry.wording import fault, named, shown
@@ -71,8 +71,7 @@ def register_later(
     problems += strictness.judged("entries_are_of_the_transaction", _entries_of_the_transaction(submission, on_demand))
     if not submission.submission_sets:
         raise Failure(problems)
-    moment = Timestamp.at(now())
-    assigned = with_ids(submission, new_uuid, moment)
+    assigned = with_ids(submission, new_uuid, Timestamp.at(now()))
     if errors(problems):
         raise Failure([*problems, *_with_registry(submission, assigned, store, patients, strictness)])
     rows = rows_of(assigned.objects, store.bodies, patient_id=str(assigned.submission_sets[0].patient_id))
@@ -83,7 +82,8 @@ def register_later(
         if errors(found):
             raise Failure(found)
         unit.insert(rows)
-        _apply(seen, new_uuid, moment)
+        # Now, and not when it came: whoever changes a folder later says a later time.
+        _apply(seen, new_uuid, Timestamp.at(now()))
         return Outcome.of(found)
 
     return store.write_later(footprint(assigned), work)
@@ -200,14 +200,8 @@ def _apply(seen: Seen, new_uuid: Callable[[], str], moment: Timestamp) -> None:
 
 def deprecate(replaced: Known, unit: Unit) -> None:
     """The replaced entry, and whatever was appended to it or transformed from it, all the way (ITI TF-2 3.42.4.1.3.5)."""
-    todo, done = [replaced], set[str]()
-    while todo:
-        one = todo.pop()
-        if one.entry_uuid in done or one.kind != "DocumentEntry":
-            continue
-        done.add(one.entry_uuid)
+    for one in deprecated_with(replaced, unit):
         unit.set_status(one, Status.DEPRECATED)
-        todo += unit.known(unit.related_to(one, [AssociationType.APND, AssociationType.XFRM])).values()
 
 
 def _inherit_folders(

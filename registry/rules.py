@@ -189,6 +189,7 @@ ESSENTIAL: tuple[Rule, ...] = (
     objects_are_recognized,
     one_submission_set,
     attributes.objects_are_identified,
+    attributes.identifiers_can_be_kept,
     ids_are_unique,
     nothing_is_updated,
     associations_are_legal,

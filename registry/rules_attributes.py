@@ -28,6 +28,7 @@ from xds.values import (
     Timestamp,
     UniqueId,
     Value,
+    is_oid,
 )
 from xds.vocabulary import ON_DEMAND
 
@@ -62,6 +63,13 @@ _MAX_CHARS: dict[type, dict[str, int]] = {
 #: Without these the registry could not keep an object: they are demanded whatever the strictness.
 _INDISPENSABLE = frozenset({"patient_id", "unique_id", "association_type", "source_object", "target_object"})
 
+#: An entry of an index has some 2,700 bytes on PostgreSQL; it holds one of these values and a UUID. 256 characters always fit.
+_MAX_KEY_BYTES = 2048
+#: The references that are unique only within their authority (ITI TF-3 Table 4.2.3.2.28-1).
+_LOCAL_REFERENCES = frozenset(
+    {"urn:ihe:iti:xds:2013:referral", "urn:ihe:iti:xds:2013:order", "urn:ihe:iti:xds:2015:encounterId"}
+)
+
 
 def _required(one: RegistryObject) -> tuple[str, ...]:
     if isinstance(one, DocumentEntry) and one.object_type == ON_DEMAND:
@@ -75,7 +83,8 @@ def _missing(submission: Submission) -> Iterator[tuple[str, Problem]]:
         missing = [field for field in _required(one) if not getattr(one, field)]
         misshapen = {attribute for attribute, _ in _misshapen(one)} if missing else set()
         for field in missing:
-            if camel_case(field) not in misshapen:
+            # What has the wrong shape is told once, by its own rule; but that one can be softened.
+            if field in _INDISPENSABLE or camel_case(field) not in misshapen:
                 yield field, fault(f"{named(one)}: {camel_case(field)} is missing; it is required")
 
 
@@ -85,6 +94,17 @@ def objects_are_identified(submission: Submission) -> Iterator[Problem]:
         if not one.entry_uuid:
             yield fault(f"{named(one)}: the attribute id is missing")
     yield from (problem for field, problem in _missing(submission) if field in _INDISPENSABLE)
+
+
+def identifiers_can_be_kept(submission: Submission) -> Iterator[Problem]:
+    """patientId and uniqueId are short enough for the keys of the database, whatever length is allowed otherwise."""
+    for one in submission.objects:
+        for field in () if isinstance(one, Association) else ("patient_id", "unique_id"):
+            value = getattr(one, field)
+            if value is not None and (size := len(value.encode())) > _MAX_KEY_BYTES:
+                yield fault(
+                    f"{named(one)}: {camel_case(field)} {shown(value)} has {size} bytes; {_MAX_KEY_BYTES} can be kept"
+                )
 
 
 def required_attributes(submission: Submission) -> Iterator[Problem]:
@@ -119,7 +139,7 @@ VALUE_RULES: dict[str, tuple[str, tuple[type[Value], ...]]] = {
         (Person, Organization, Telecommunication, Recipient),
     ),
     "reference_ids_are_well_formed": (
-        "Every value of referenceIdList is a CXi: id^^^authority^typeCode.",
+        "Every value of referenceIdList is a CXi: id^^^authority^typeCode. Orders, referrals, encounters have an authority.",
         (ReferenceId,),
     ),
     "content_attributes_are_well_formed": (
@@ -139,7 +159,7 @@ def values_are_well_formed(submission: Submission) -> Iterator[tuple[str, Proble
     for one in submission.objects:
         for attribute, value in values(one):
             rule = _RULE_OF.get(type(value))
-            if rule is not None and (reason := value.fault):
+            if rule is not None and (reason := _reason_against(one, attribute, value)):
                 yield rule, fault(f"{named(one)}: {attribute} {shown(value)} {reason}")
             elif len(value) > 256:
                 context = f"{named(one)}: {attribute} {shown(value)} has {len(value)} characters; 256 are allowed"
@@ -149,6 +169,22 @@ def values_are_well_formed(submission: Submission) -> Iterator[tuple[str, Proble
                 if len(string.value) > most:
                     context = f"{named(one)}: {field} has {len(string.value)} characters; {most} are allowed"
                     yield "texts_have_their_length", fault(context)
+        for slot in one.extra.slots if one.extra else ():
+            for text in slot.values:
+                if len(text) > 256:
+                    context = f"{named(one)}: the slot {shown(slot.name)} has a value of {len(text)} characters; 256 are allowed"
+                    yield "texts_have_their_length", fault(context)
+
+
+def _reason_against(one: RegistryObject, attribute: str, value: Value) -> str | None:
+    """What is wrong with a value, by itself or where it stands."""
+    if reason := value.fault:
+        return reason
+    if isinstance(value, ReferenceId) and value.type_code in _LOCAL_REFERENCES and not value.split("^")[3]:
+        return f"has no assigning authority, which {value.type_code} demands"
+    if isinstance(one, Folder) and attribute == "uniqueId" and not is_oid(value, max_chars=256):
+        return "is not an OID"
+    return None
 
 
 def source_patient_info_is_well_formed(submission: Submission) -> Iterator[Problem]:

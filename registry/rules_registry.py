@@ -11,7 +11,7 @@ from registry.rules import Strictness
 from registry.unit import Known, Unit
 from registry.wording import fault, named, shown
 from schemas.rim import kind_of
-from xds.metadata import Association, DocumentEntry, RegistryObject, Submission
+from xds.metadata import Association, DocumentEntry, Folder, RegistryObject, Submission
 from xds.problems import ErrorCode, Problem
 from xds.vocabulary import ON_DEMAND, RELATIONSHIPS, REPLACEMENTS, STABLE, AssociationType
 
@@ -79,14 +79,18 @@ def ids_are_new(seen: Seen) -> Iterator[Problem]:
 
 
 def unique_ids_are_new(seen: Seen) -> Iterator[Problem]:
-    """A uniqueId of a SubmissionSet or Folder is used once; one of a DocumentEntry by no other class (ITI TF-3 4.2.4.1)."""
+    """A uniqueId of a SubmissionSet or Folder is used once; one of a DocumentEntry by no other class (ITI TF-3 4.2.4.1).
+
+    XDSDuplicateUniqueIdInRegistry is never about a DocumentEntry (ITI TF-3 Table 4.2.4.1-2).
+    """
     for one in seen.submission.objects:
         if isinstance(one, Association) or one.unique_id is None:
             continue
         for known in seen.unit.by_unique_id([str(one.unique_id)]):
             if not isinstance(one, DocumentEntry) or known.kind != "DocumentEntry":
                 context = f"{named(one)}: the uniqueId {shown(one.unique_id)} is used by a registered {known.kind}"
-                yield fault(context, ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY)
+                is_entry = isinstance(one, DocumentEntry)
+                yield fault(context) if is_entry else fault(context, ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY)
                 break
 
 
@@ -110,7 +114,7 @@ def _other_bytes(entry: DocumentEntry, known: Known) -> Problem | None:
     if (entry.hash or "").lower() != (known.hash or ""):
         context = f"uniqueId {unique_id} is registered with the hash {known.hash}, not {shown(entry.hash)}"
         return fault(context, ErrorCode.NON_IDENTICAL_HASH)
-    if entry.size != known.size:
+    if (entry.size or "").lstrip("0") != (known.size or "").lstrip("0"):
         context = f"uniqueId {unique_id} is registered with the size {known.size}, not {shown(entry.size)}"
         return fault(context, ErrorCode.NON_IDENTICAL_SIZE)
     return None
@@ -167,6 +171,28 @@ def ends_are_approved(seen: Seen) -> Iterator[Problem]:
         if count > 1:
             context = f"{count} associations of the submission replace {shown(target)}; the first one deprecates it"
             yield fault(context, ErrorCode.REGISTRY_DEPRECATED_DOCUMENT_ERROR)
+    others = [one for one in seen.submission.associations if one.association_type in RELATIONSHIPS - REPLACEMENTS]
+    gone = {
+        each.entry_uuid
+        for target in (replaced if any(one.target_object in seen.known for one in others) else ())
+        if target in seen.known
+        for each in deprecated_with(seen.known[target], seen.unit)
+    }
+    for one in others:
+        if one.target_object in gone:
+            context = f"{named(one)}: targetObject {shown(one.target_object)} is deprecated by this submission itself"
+            yield fault(context, ErrorCode.REGISTRY_DEPRECATED_DOCUMENT_ERROR)
+
+
+def deprecated_with(replaced: Known, unit: Unit) -> list[Known]:
+    """The replaced entry, and whatever was appended to it or transformed from it, all the way (ITI TF-2 3.42.4.1.3.5)."""
+    todo, found = [replaced], dict[str, Known]()
+    while todo:
+        one = todo.pop()
+        if one.entry_uuid not in found and one.kind == "DocumentEntry":
+            found[one.entry_uuid] = one
+            todo += unit.known(unit.related_to(one, [AssociationType.APND, AssociationType.XFRM])).values()
+    return list(found.values())
 
 
 def members_are_possible(seen: Seen) -> Iterator[Problem]:
@@ -191,9 +217,13 @@ def members_are_possible(seen: Seen) -> Iterator[Problem]:
                     f" DocumentEntry {shown(one.target_object)}; Reference is right"
                 )
         elif target is not None and target.kind != "DocumentEntry":
-            yield fault(
-                f"{named(one)}: its target {shown(one.target_object)} is a {target.kind}; a Folder holds DocumentEntries"
-            )
+            yield _not_in_a_folder(one, target.kind)
+        elif source is not None and isinstance(there := seen.submitted.get(one.target_object), Folder | Association):
+            yield _not_in_a_folder(one, kind_of(there))
+
+
+def _not_in_a_folder(one: Association, kind: str) -> Problem:
+    return fault(f"{named(one)}: its target {shown(one.target_object)} is a {kind}; a Folder holds DocumentEntries")
 
 
 def relations_are_possible(seen: Seen) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 
-from registry.database import DatabaseLost, is_full
+from registry.database import DatabaseLost, DatabaseUnreachable, is_full
 from schemas import lcm, rs
 from schemas import query as wire
 from schemas.ns import LCM, QUERY, clark
@@ -137,9 +137,15 @@ def _query(name: str, transaction: str, action: str, query: Query, *, multi_pati
 def unforeseen(transaction: str, error: Exception) -> Problem:
     """The problem that stands for an exception; its traceback stays in the log."""
     number = uuid.uuid4()
-    _log.error("incident %s in %s", number, transaction, exc_info=error)
+    # An outage of the database makes thousands of these, all alike: a line for each is enough.
+    outage = isinstance(error, DatabaseLost)
+    said = f": {' '.join(str(error).split())}" if outage else ""
+    _log.error("incident %s in %s%s", number, transaction, said, exc_info=None if outage else error)
     logged = f"the registry's log has it as incident {number}"
-    if isinstance(error, DatabaseLost):
+    if isinstance(error, DatabaseUnreachable):
+        context = f"the registry's database cannot be reached; nothing was stored; {logged}"
+        return Problem(code=ErrorCode.REGISTRY_ERROR, context=context)
+    if outage:
         context = f"the connection to the registry's database was lost; whether this was stored is not known; {logged}"
         return Problem(code=ErrorCode.REGISTRY_ERROR, context=context)
     if is_full(error):

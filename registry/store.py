@@ -108,14 +108,20 @@ class Store:
 
     def _write_groups(self) -> None:
         """The writer's life."""
-        while group := self._next_group():
-            self._run(group)
+        while self._waits():
+            if group := self._next_group():
+                self._run(group)
 
-    def _next_group(self) -> list[_Job[Any]]:
-        """The oldest waiting work, and whatever after it has nothing to do with it. Nothing when the store is closed."""
+    def _waits(self) -> bool:
+        """Whether there is work; comes back when there is, or when the store is closed."""
         with self._arrived:
             while not self._waiting and not self._closed:
                 self._arrived.wait()
+            return bool(self._waiting)
+
+    def _next_group(self) -> list[_Job[Any]]:
+        """The oldest waiting work, and whatever after it has nothing to do with it."""
+        with self._arrived:
             group: list[_Job[Any]] = []
             taken: set[str] = set()
             left: list[_Job[Any]] = []
@@ -128,7 +134,8 @@ class Store:
                 # What comes later and touches what waits must wait too.
                 taken |= job.footprint.keys
             self._waiting = left
-            return group
+        # From here on nobody can cancel it.
+        return [job for job in group if job.future.set_running_or_notify_cancel()]
 
     def _run(self, group: list[_Job[Any]]) -> None:
         """Writes the group, and tells each of it how it went."""

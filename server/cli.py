@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -72,10 +73,18 @@ def serve(
         domain = compose(config, url, listen=number == 0)
         if number == 0:
             _announce(domain)
+        running = server(domain.app, config)
+
+        def end(*_: object) -> None:
+            # Also of use when uvicorn, done, raises the signal once more that ended it: there is something to close after that.
+            running.should_exit = True
+
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, end)
         try:
             # The event loop only moves bytes: it should not wait 5 ms for a thread that computes.
             sys.setswitchinterval(0.0005)
-            server(domain.app, config).run(sockets=[listening])
+            running.run(sockets=[listening])
         finally:
             domain.close()
 
@@ -89,7 +98,7 @@ def serve(
 
 def _announce(domain: Domain) -> None:
     for name, address in domain.endpoints.items():
-        click.echo(f"{name:<12}{address}")
+        click.echo(f"{name:<12} {address}")
     click.echo("ready", nl=True)
     sys.stdout.flush()
 

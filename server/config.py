@@ -67,7 +67,7 @@ class Registry:
     feed_host: str = key("127.0.0.1", "address that the feed listens on")
     feed_connections: int = key(200, "most connections of the feed at once")
     max_results: int = key(25_000, "most objects in one LeafClass answer; ObjectRef has no limit")
-    threads: int = key(8, "threads that answer; registrations wait for the disk together")
+    threads: int = key(2, "threads that answer; one more writes, and registrations wait for the disk together")
 
     @property
     def offered(self) -> frozenset[str]:

@@ -50,6 +50,8 @@ def bind(config: Config) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        # Who connects from now on waits until a process serves.
+        listening.listen(2048)
     except OSError as error:
         if listening is not None:
             listening.close()

@@ -10,17 +10,19 @@ from collections.abc import Callable
 from types import FrameType
 
 _log = logging.getLogger("xdsi.server")
-#: A worker that ends sooner than this after its start is not replaced: it would end again.
+#: If the first worker to end does so sooner than this after its start, so would its replacement: then all end. Later, while a database
+#: is away perhaps, the replacement waits as long.
 _TOO_SOON_S = 1.0
 
 
 def run(count: int, work: Callable[[int], None]) -> None:
     """Runs `work(number)` in `count` processes until this one is told to end (SIGTERM, SIGINT); then tells them, and waits.
 
-    RuntimeError where a worker ends as soon as it has started.
+    RuntimeError where a worker ends as soon as it has started for the first time.
     """
     workers: dict[int, tuple[int, float]] = {}
     ending = False
+    began = time.monotonic()
 
     def end(signum: int, _: FrameType | None) -> None:
         nonlocal ending
@@ -44,10 +46,13 @@ def run(count: int, work: Callable[[int], None]) -> None:
             if ending or number < 0:
                 continue
             _log.error("worker %d (process %d) ended with status %d", number, pid, os.waitstatus_to_exitcode(status))
-            if time.monotonic() - since < _TOO_SOON_S:
+            if time.monotonic() - began < _TOO_SOON_S:
                 end(signal.SIGTERM, None)
                 raise RuntimeError("a worker ended as soon as it had started; the log says why")
-            start(number)
+            if time.monotonic() - since < _TOO_SOON_S:
+                time.sleep(_TOO_SOON_S)
+            if not ending:
+                start(number)
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
@@ -57,8 +62,8 @@ def _child(work: Callable[[int], None], number: int) -> None:
     """The life of a worker. It never returns to the caller's frames."""
     status = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, signal.SIG_DFL)
         work(number)
         status = 0
     except BaseException:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from feeds import pixv3
 from imaging.service import service as imaging_service
 from registry.service import service as registry_service
 from repository.service import service as repository_service
@@ -29,13 +30,24 @@ def test_every_operation_is_in_the_readme() -> None:
     def never(*_: object) -> None:
         raise AssertionError
 
+    feed = pixv3.operations(feed=never, authorities=(), now=never, new_id=never)  # type: ignore[arg-type]
     services = (
-        registry_service(register=never, query=never, describe=never),  # type: ignore[arg-type]
+        registry_service(
+            register=never,  # type: ignore[arg-type]
+            query=never,  # type: ignore[arg-type]
+            describe=never,  # type: ignore[arg-type]
+            register_on_demand=never,  # type: ignore[arg-type]
+            multi_patient=True,
+            update=never,  # type: ignore[arg-type]
+            restricted_update=never,  # type: ignore[arg-type]
+            remove=never,  # type: ignore[arg-type]
+            more=feed,
+        ),
         repository_service(provide=never, retrieve=never, describe=never),  # type: ignore[arg-type]
         imaging_service(retrieve_images=never, describe=never),  # type: ignore[arg-type]
     )
     names = [operation.name for service in services for operation in service.operations]
-    assert len(names) == 5
+    assert len(names) == 13
     assert [name for name in names if f"| {name} |" not in README] == []
 
 

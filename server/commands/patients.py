@@ -103,7 +103,9 @@ def list_(domain: str, config_path: Path | None, json_output: bool) -> None:
     if json_output:
         show.as_json([{"patient_id": one, "subsumed_by": into} for one, into in rows])
     else:
-        show.as_table(f"{len(rows)} patients", ("patient id", "merged into"), [(one, into or "") for one, into in rows])
+        show.as_table(
+            show.counted(len(rows), "patient"), ("patient id", "merged into"), [(one, into or "") for one, into in rows]
+        )
 
 
 COMMANDS: tuple[click.Command, ...] = (patients,)

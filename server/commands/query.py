@@ -180,7 +180,7 @@ def query(registry: str, json_output: bool, **asked: object) -> None:
         show.as_json([{"class": type(one).__name__, **(_fields(one))} for one in found])
         return
     rows = [_row(one) for one in found]
-    show.as_table(f"{len(rows)} objects", ("class", "title or type", "uniqueId", "status", "id"), rows)
+    show.as_table(show.counted(len(rows), "object"), ("class", "title or type", "uniqueId", "status", "id"), rows)
 
 
 def _fields(one: object) -> dict[str, show.Plain]:

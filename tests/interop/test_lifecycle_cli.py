@@ -1,0 +1,122 @@
+"""The commands of a document's life, each as a user runs it against a served domain (docs/registry.md, section 6)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import Config
+from server.embedded import serving
+
+PATIENT, OTHER = "life^^^&1.2.3.11&ISO", "other^^^&1.2.3.11&ISO"
+
+
+class Shell:
+    def __init__(self, directory: Path, data: Path, endpoints: dict[str, str]) -> None:
+        self.directory = directory
+        self.environment = {
+            "PATH": "/usr/bin:/bin",
+            "COLUMNS": "200",
+            "XDSI_REGISTRY_URL": endpoints["registry"],
+            "XDSI_REPOSITORY_URL": endpoints["repository"],
+            "XDSI__SERVER__DIRECTORY": str(data),
+        }
+
+    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "server.cli", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            env=self.environment,
+            timeout=120,
+        )
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def found(self, *arguments: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(self.run("query", *arguments, "--json").stdout)
+        return rows
+
+    def submit(self, text: str, *arguments: str) -> dict[str, Any]:
+        (self.directory / "letter.txt").write_text(text)
+        submitted = json.loads(self.run("submit", "letter.txt", "--patient", PATIENT, *arguments, "--json").stdout)
+        (entry,) = self.found("--unique-id", submitted["documents"][0]["unique_id"])
+        return entry
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    data = tmp_path / "data"
+    config = replace(Config(), server=replace(Config().server, directory=str(data)))
+    with serving(config) as domain:
+        made = Shell(tmp_path, data, domain.endpoints)
+        made.run("patients", "add", PATIENT, OTHER)
+        yield made
+
+
+def test_a_document_lives_from_its_submission_to_its_removal(shell: Shell) -> None:
+    letter = shell.submit("one", "--title", "Letter", "--new-folder", "Episode")
+    addendum = shell.submit("two", "--appends", letter["entry_uuid"])
+    corrected = shell.submit("three", "--replaces", letter["entry_uuid"])
+    statuses = {one["entry_uuid"]: one["availability_status"].rpartition(":")[2] for one in shell.found(
+        "--patient", PATIENT, "--deprecated"
+    )}  # fmt: skip
+    assert statuses == {
+        letter["entry_uuid"]: "Deprecated",
+        addendum["entry_uuid"]: "Deprecated",
+        corrected["entry_uuid"]: "Approved",
+    }
+    refused = shell.run("submit", "letter.txt", "--patient", PATIENT, "--appends", letter["entry_uuid"], status=1)
+    assert "XDSRegistryDeprecatedDocumentError" in refused.stderr
+    (folder,) = shell.found("--patient", PATIENT, "--folders")
+    members = {one["entry_uuid"] for one in shell.found("--folder-contents", folder["entry_uuid"])}
+    assert {letter["entry_uuid"], corrected["entry_uuid"]} <= members
+    related = {one["class"] for one in shell.found("--related-to", corrected["entry_uuid"])}
+    assert related == {"DocumentEntry", "Association"}
+
+
+def test_a_new_version_hides_the_old_one(shell: Shell) -> None:
+    letter = shell.submit("one", "--title", "Letter")
+    done = shell.run("update", letter["entry_uuid"], "--title", "Better", "--event-code", "CT^CT^1.2.840.10008.2.16.4")
+    assert "version 2" in done.stdout
+    (now,) = shell.found("--patient", PATIENT, "--deprecated")
+    assert (now["title"], now["version"], now["logical_id"]) == ("Better", "2", letter["entry_uuid"])
+    assert len(shell.found("--patient", PATIENT, "--deprecated", "--all-versions")) == 2
+    assert "nothing is to be changed" in shell.run("update", now["entry_uuid"], status=1).stderr
+
+
+def test_a_document_is_withdrawn_and_brought_back(shell: Shell) -> None:
+    letter = shell.submit("one")
+    shell.run("deprecate", letter["entry_uuid"])
+    assert shell.found("--patient", PATIENT) == []
+    assert "XDSMetadataUpdateOperationError" in shell.run("deprecate", letter["entry_uuid"], status=1).stderr
+    shell.run("approve", letter["entry_uuid"])
+    assert len(shell.found("--patient", PATIENT)) == 1
+
+
+def test_a_merge_moves_documents_and_closes_the_old_id(shell: Shell) -> None:
+    letter = shell.submit("one")
+    assert "merged into" in shell.run("patients", "merge", PATIENT, OTHER).stdout
+    (moved,) = shell.found("--patient", OTHER)
+    assert (moved["entry_uuid"], moved["patient_id"]) == (letter["entry_uuid"], OTHER)
+    assert shell.found("--patient", PATIENT) == []
+    refused = shell.run("submit", "letter.txt", "--patient", PATIENT, status=1)
+    assert "XDSUnknownPatientId" in refused.stderr
+    assert "has been merged into" in shell.run("patients", "merge", PATIENT, OTHER, status=1).stderr
+
+
+def test_removal_is_all_or_nothing(shell: Shell) -> None:
+    letter = shell.submit("one")
+    assert "ReferencesExistException" in shell.run("remove", letter["entry_uuid"], status=1).stderr
+    everything = [one["entry_uuid"] for one in shell.found("--patient", PATIENT, "--all")]
+    assert shell.run("remove", *everything).stdout == f"{len(everything)} objects removed\n"
+    assert shell.found("--patient", PATIENT, "--all") == []
