@@ -7,7 +7,7 @@ import multiprocessing
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from registry.codes import Codes
 from registry.database import Connection, Database
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register as iti42
-from registry.patients import add_patient
+from registry.patients import add_patient, merge_patients
 from registry.rules import STRICT, Strictness
 from registry.rules_registry import Patients
 from registry.schema import upgrade
@@ -244,17 +244,21 @@ class Clock:
 def together(actions: Sequence[Callable[[], T]]) -> list[T | Failure]:
     """What each action gives when all begin at once, or the Failure that refused it. TimeoutError where one hangs."""
     barrier = threading.Barrier(len(actions))
+    futures: list[Future[T | Failure]] = [Future() for _ in actions]
 
-    def run(action: Callable[[], T]) -> T | Failure:
-        barrier.wait(PATIENCE_S)
+    def run(action: Callable[[], T], future: Future[T | Failure]) -> None:
         try:
-            return action()
+            barrier.wait(PATIENCE_S)
+            future.set_result(action())
         except Failure as failure:
-            return failure
+            future.set_result(failure)
+        except BaseException as error:
+            future.set_exception(error)
 
-    with ThreadPoolExecutor(len(actions)) as pool:
-        futures = [pool.submit(run, action) for action in actions]
-        return [future.result(PATIENCE_S) for future in futures]
+    for action, future in zip(actions, futures, strict=True):
+        # One that hangs must not keep the test from ending.
+        threading.Thread(target=run, args=(action, future), daemon=True).start()
+    return [future.result(PATIENCE_S) for future in futures]
 
 
 class Transactions(Database):
@@ -289,6 +293,11 @@ def _serve(url: str, orders: Any) -> None:
 def register_now(store: Store, one: Submission, strictness: Strictness = STRICT) -> bool:
     """ITI-42 by the clock of this machine."""
     return iti42(one, store=store, now=lambda: datetime.now(UTC), new_uuid=new_uuid, strictness=strictness).succeeded
+
+
+def merge_now(store: Store, surviving: Identifier, subsumed: Identifier) -> bool:
+    merge_patients(store, surviving=surviving, subsumed=subsumed)
+    return True
 
 
 class Processes:

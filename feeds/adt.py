@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 import uuid
@@ -19,11 +20,19 @@ from xds.values import Identifier, escape_hl7
 _log = logging.getLogger("xdsi.feeds")
 _ADDED, _REVISED, _MERGED, _LINKED = ("A01", "A04", "A05"), ("A08",), ("A40",), ("A43",)
 _EVENTS = (*_ADDED, *_REVISED, *_MERGED, *_LINKED)
-#: Only these are read; whatever else a message holds costs nothing.
-_SEGMENTS = ("MSH", "EVN", "PID", "MRG")
+#: Of a message only these are read, and to this field; whatever else it holds costs nothing.
+_LAST_FIELD = {"PID": 3, "MRG": 1}
 _MAX_SEGMENT_CHARS = 16 * 1024
 _MAX_REPETITIONS = 32
 _SEPARATORS = "|^~\\&"
+#: HL7 v2's way of saying that a field is empty (2.5 2.5.3).
+_NULL = '""'
+#: What may be gone when the sender tries again: AR, "system temporarily unable", and not AE.
+TEMPORARY = frozenset({ErrorCode.REGISTRY_BUSY, ErrorCode.REGISTRY_NOT_AVAILABLE, ErrorCode.REGISTRY_OUT_OF_RESOURCES})
+#: ITI TF-3 Table 4.2.3.1.7-2: an identifier's value.
+_MAX_ID_CHARS = 256
+#: What XML 1.0 cannot say (2.2), or would not give back from an attribute: HL7 v2 can say it.
+_NO_TEXT = re.compile(r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 _CHARSETS = {"": "", "ASCII": "ascii", "UNICODE UTF-8": "utf-8", "UNICODE": "utf-8", "UTF-8": "utf-8"}
 
 
@@ -58,16 +67,14 @@ def answer(
     msh = _header(message)
     try:
         text = _decoded(message, msh)
-        msh = _split(text.lstrip("\r\n").splitlines()[0]) if msh else msh
-        parsed = _parsed(text, msh)
+        lines = [line for line in re.split(r"[\r\n]", text) if line]
+        msh = _split(lines[0]) if msh else msh
         _check_header(msh)
-        for event in _events(parsed, _event_of(msh), authorities):
-            feed(event)
+        for event in _events(_parsed(lines), _event_of(msh), authorities):
+            _tell(event, feed)
         code, reason, place = "AA", "", ""
     except Refusal as refusal:
         code, reason, place = refusal.code, refusal.text, refusal.place
-    except Failure as failure:
-        code, reason, place = "AE", "; ".join(one.context for one in failure.problems), _place(failure, msh)
     except Exception:
         number = uuid.uuid4()
         _log.exception("incident %s in ITI-8", number)
@@ -87,20 +94,31 @@ def _header(message: bytes) -> list[str]:
 
 def _decoded(message: bytes, msh: Sequence[str]) -> str:
     """The text, in the character set that MSH-18 names; without one, in UTF-8 or else Latin-1."""
-    named = _field(msh, 18).split("~")[0].strip().upper()
-    charset = _CHARSETS.get(named)
-    if charset is None and (match := re.fullmatch(r"8859/(\d{1,2})", named)):
-        charset = f"iso8859-{match[1]}"
-    if charset is None:
+    named = _charset(msh)
+    codec = _codec(named)
+    if codec is None:
         raise Refusal("AE", f"the character set {named[:40]} (MSH-18) is not supported", "MSH^1^18^103")
-    for one in (charset,) if charset else ("utf-8", "latin-1"):
+    for one in (codec,) if codec else ("utf-8", "latin-1"):
         try:
             return message.decode(one)
         except UnicodeDecodeError:
             continue
-        except LookupError:
-            break
-    raise Refusal("AE", f"the message is not in the character set {named or 'UTF-8'} of MSH-18", "MSH^1^18^102")
+    raise Refusal("AE", f"the message is not in the character set {named} of MSH-18", "MSH^1^18^102")
+
+
+def _charset(msh: Sequence[str]) -> str:
+    return _field(msh, 18).split("~")[0].strip().upper()
+
+
+def _codec(charset: str) -> str | None:
+    """Python's name of a character set of HL7 table 0211; "" where none is named, None for an unknown one."""
+    if charset in _CHARSETS:
+        return _CHARSETS[charset]
+    match = re.fullmatch(r"8859/([0-9]{1,2})", charset)
+    try:
+        return codecs.lookup(f"iso8859-{match[1]}").name if match else None
+    except LookupError:
+        return None
 
 
 def _split(line: str) -> list[str]:
@@ -115,20 +133,20 @@ def _field(msh: Sequence[str], number: int) -> str:
     return msh[number] if len(msh) > number else ""
 
 
-def _parsed(text: str, msh: Sequence[str]) -> hl7.Message:
-    """The segments that matter."""
-    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line]
-    if not msh:
-        raise Refusal("AR", "the message does not begin with the segment MSH", "MSH^1^1^100")
-    if _field(msh, 1) + _field(msh, 2) != _SEPARATORS:
-        raise Refusal("AR", f"the separators (MSH-1, MSH-2) are not {_SEPARATORS}", "MSH^1^2^102")
-    kept = [line for line in lines if line[:3] in _SEGMENTS and line[3:4] == "|"]
+def _parsed(lines: Sequence[str]) -> hl7.Message:
+    """MSH, PID and MRG to the last field that is read, each once: the library takes microseconds for each delimiter."""
+    kept = [lines[0]]
+    for name, last in _LAST_FIELD.items():
+        found = [line for line in lines if line[:4] == f"{name}|"]
+        if len(found) > 1:
+            raise Refusal("AE", f"the segment {name} is there {len(found)} times; once is right", f"{name}^2^0^100")
+        kept += ["|".join(line.split("|", last + 1)[: last + 1]) for line in found]
     for line in kept:
         if len(line) > _MAX_SEGMENT_CHARS:
             limit = f"is longer than the limit of {_MAX_SEGMENT_CHARS} characters"
-            raise Refusal("AR", f"a segment {line[:3]} {limit}", f"{line[:3]}^1^1^102")
-    if len(kept) > 64:
-        raise Refusal("AR", "the message has more than 64 segments that matter", "MSH^1^1^100")
+            raise Refusal("AR", f"the segment {line[:3]} {limit}", f"{line[:3]}^1^1^102")
+    if any(line.startswith("MSH|") for line in lines[1:]):
+        raise Refusal("AE", "the frame has a second segment MSH; each message needs one of its own", "MSH^2^0^100")
     return hl7.parse("\r".join(kept))
 
 
@@ -138,6 +156,10 @@ def _event_of(msh: Sequence[str]) -> str:
 
 
 def _check_header(msh: Sequence[str]) -> None:
+    if not msh:
+        raise Refusal("AR", "the message does not begin with the segment MSH", "MSH^1^1^100")
+    if _field(msh, 1) + _field(msh, 2) != _SEPARATORS:
+        raise Refusal("AR", f"the separators (MSH-1, MSH-2) are not {_SEPARATORS}", "MSH^1^2^102")
     kind, event = _field(msh, 9).split("^")[0], _event_of(msh)
     if kind != "ADT":
         raise Refusal("AR", f"the message type {kind[:20]!r} is not supported; ADT is", "MSH^1^9^200")
@@ -162,6 +184,11 @@ def _events(message: hl7.Message, event: str, authorities: Sequence[Authority]) 
     if event in _ADDED:
         yield from (PatientAdded(patient_id=one) for one in ours)
         return
+    if event in _LINKED and not authorities:
+        reason = (
+            "no assigning authority is configured: a local patient id cannot be told from one of this affinity domain"
+        )
+        raise Refusal("AE", reason, "PID^1^3^204")
     mrg = _segment(message, "MRG")
     prior, prior_others = _identifiers(mrg, 1, "MRG", authorities)
     surviving, subsumed = _one(ours, "PID", 3), _one(prior, "MRG", 1)
@@ -177,12 +204,10 @@ def _events(message: hl7.Message, event: str, authorities: Sequence[Authority]) 
 
 
 def _segment(message: hl7.Message, name: str) -> hl7.Segment:
-    found = [segment for segment in message if str(segment[0]) == name]
-    if not found:
-        raise Refusal("AE", f"the segment {name} is missing", f"{name}^1^0^100")
-    if len(found) > 1:
-        raise Refusal("AE", f"the segment {name} is there {len(found)} times; once is right", f"{name}^2^0^100")
-    return found[0]
+    for segment in message:
+        if str(segment[0]) == name:
+            return segment
+    raise Refusal("AE", f"the segment {name} is missing", f"{name}^1^0^100")
 
 
 def _one(ids: Sequence[Identifier], segment: str, field: int, kind: str = "of this affinity domain") -> Identifier:
@@ -199,9 +224,9 @@ def _identifiers(
 ) -> tuple[list[Identifier], list[Identifier]]:
     """The identifiers of this affinity domain, and those of others, each once."""
     text = str(segment[field]) if len(segment) > field else ""
-    if not text.strip("^&~ "):
-        raise Refusal("AE", f"{name}-{field} is missing", f"{name}^1^{field}^101")
     repetitions = text.split("~")
+    if all(_number(one) is None for one in repetitions):
+        raise Refusal("AE", f"{name}-{field} is missing", f"{name}^1^{field}^101")
     if len(repetitions) > _MAX_REPETITIONS:
         reason = f"{name}-{field} has {len(repetitions)} repetitions; the limit is {_MAX_REPETITIONS}"
         raise Refusal("AE", reason, f"{name}^1^{field}^102")
@@ -214,12 +239,18 @@ def _identifiers(
     return list(ours), list(others)
 
 
+def _number(cx: str) -> str | None:
+    """CX.1; None where there is none."""
+    number = cx.split("^", 1)[0].strip()
+    return None if number in ("", _NULL) else number
+
+
 def _identifier(cx: str, field: str, place: str, authorities: Sequence[Authority]) -> tuple[Identifier | None, bool]:
     """A CX as `id^^^&OID&ISO`, and whether it is of this domain. What authority 4 leaves out is filled in (3.8.4.1.3)."""
-    components = [*cx.split("^"), "", "", "", ""]
-    number, (namespace, universal_id, kind) = components[0], [*components[3].split("&"), "", ""][:3]
-    if not number:
+    number = _number(cx)
+    if number is None:
         return None, False
+    namespace, universal_id, kind = [*[*cx.split("^"), "", "", ""][3].split("&"), "", ""][:3]
     if not namespace and not universal_id:
         if not authorities:
             raise Refusal(
@@ -236,23 +267,50 @@ def _identifier(cx: str, field: str, place: str, authorities: Sequence[Authority
             return None, False
         known = not authorities or any(one.universal_id == universal_id for one in authorities)
     identifier = Identifier(f"{number}^^^&{universal_id}&ISO")
-    if (fault := identifier.fault) is not None:
+    if (fault := fault_of(identifier)) is not None:
         if not known:
             return None, False
         raise Refusal("AE", f"{field} {str(identifier)[:80]} {fault}", f"{place}^102")
     return identifier, known
 
 
+def fault_of(identifier: Identifier) -> str | None:
+    """Why metadata cannot hold a patient id, as the end of a sentence. Judged here, before the first event of a message is told."""
+    if len(identifier) > _MAX_ID_CHARS:
+        return f"has {len(identifier)} characters; {_MAX_ID_CHARS} are allowed"
+    return "holds a character that is no text" if _NO_TEXT.search(identifier) else identifier.fault
+
+
 # --- the acknowledgement ----------------------------------------------------------------------------------------------
 
 
-def _place(failure: Failure, msh: Sequence[str]) -> str:
-    """ERR-1 of what the registry refused."""
-    codes = {one.code for one in failure.problems}
-    field = "MRG^1^1" if _event_of(msh) in (*_MERGED, *_LINKED) else "PID^1^3"
-    if codes & {ErrorCode.UNKNOWN_PATIENT_ID, ErrorCode.PATIENT_ID_RECONCILIATION_ERROR}:
-        return f"{field}^204"
-    return f"{field}^102" if ErrorCode.REGISTRY_METADATA_ERROR in codes else f"{field}^207"
+def _tell(event: PatientEvent, feed: Feed) -> None:
+    """Refusal where the feed refuses it."""
+    try:
+        feed(event)
+    except Failure as failure:
+        codes = {one.code for one in failure.problems}
+        reason = "; ".join(one.context for one in failure.problems)
+        field = _refused_field(event, reason)
+        if codes & {ErrorCode.UNKNOWN_PATIENT_ID, ErrorCode.PATIENT_ID_RECONCILIATION_ERROR}:
+            raise Refusal("AE", reason, f"{field}^204") from None
+        if ErrorCode.REGISTRY_METADATA_ERROR in codes:
+            raise Refusal("AE", reason, f"{field}^102") from None
+        raise Refusal("AR" if codes & TEMPORARY else "AE", reason, f"{field}^207") from None
+
+
+def _refused_field(event: PatientEvent, reason: str) -> str:
+    """The field at fault: of a merge, that of the id which the reason names first."""
+    if isinstance(event, PatientsMerged):
+        surviving, subsumed = _position(event.surviving, reason), _position(event.subsumed, reason)
+        if surviving < 0 or 0 <= subsumed < surviving:
+            return "MRG^1^1"
+    return "PID^1^3"
+
+
+def _position(identifier: Identifier, reason: str) -> int:
+    """Where a text names an id, plainly or as Python quotes it; -1 where it does not."""
+    return max(reason.find(identifier), reason.find(repr(str(identifier))))
 
 
 def _acknowledgement(
@@ -263,20 +321,40 @@ def _acknowledgement(
     header = [
         "MSH",
         _SEPARATORS[1:],
-        *(_printable(_field(msh, number)) for number in (5, 6, 3, 4)),
+        *(_echo(msh, number) for number in (5, 6, 3, 4)),
         moment.astimezone(UTC).strftime("%Y%m%d%H%M%S"),
         "",
-        f"ACK^{event}" if event in _EVENTS else "ACK",
+        f"ACK^{event}" if re.fullmatch(r"[A-Z][A-Z0-9]{2}", event) else "ACK",
         control_id,
-        _printable(_field(msh, 11)) or "P",
-        _printable(_field(msh, 12)) or "2.3.1",
-        *(["", "", "", "", "", "UNICODE UTF-8"] if not reason.isascii() else []),
+        _echo(msh, 11) or "P",
+        _echo(msh, 12) or "2.3.1",
     ]
-    msa = ["MSA", code, _printable(_field(msh, 10)), escape_hl7(_printable(reason, 400))]
-    lines = ["|".join(header), "|".join(msa).rstrip("|")]
-    if place:
-        lines.append(f"ERR|{place}")
-    return ("\r".join(lines) + "\r").encode()
+    msa = ["MSA", code, _echo(msh, 10), escape_hl7(_printable(reason, 400))]
+    lines = ["|".join(msa).rstrip("|"), *([f"ERR|{place}"] if place else [])]
+    charset, codec = _answer_charset(msh, "".join([*header, *lines]))
+    if charset:
+        header += [*[""] * 5, charset]
+    return ("\r".join(["|".join(header), *lines]) + "\r").encode(codec)
+
+
+def _answer_charset(msh: Sequence[str], text: str) -> tuple[str, str]:
+    """MSH-18 and its codec: nothing for ASCII, else the sender's own character set if it has every character, else UTF-8."""
+    if text.isascii():
+        return "", "ascii"
+    charset = _charset(msh)
+    if codec := _codec(charset):
+        try:
+            text.encode(codec)
+        except UnicodeEncodeError:
+            pass
+        else:
+            return charset, codec
+    return "UNICODE UTF-8", "utf-8"
+
+
+def _echo(msh: Sequence[str], number: int) -> str:
+    """A field that goes back as it came; only a sender with other separators than ours can have our own in it."""
+    return _printable(_field(msh, number)).replace("|", "\\F\\")
 
 
 def _printable(text: str, most: int = 200) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import threading
@@ -13,13 +14,18 @@ from feeds.mllp import FrameError, FrameReader, frame
 
 _log = logging.getLogger("xdsi.feeds")
 _READ_BYTES = 64 * 1024
+#: How long a peer may take to read the last of what it is sent.
+_LINGER_S = 2.0
+#: How much of a connection that passed a limit is still read, in pieces of `_READ_BYTES`.
+_LINGER_READS = 64
 
 
 class Listener:
     """A server that gives each message to `answer` and sends back what it returns, on the connection that the message came on.
 
     `port` 0 takes a free one, which is then in `port`. `idle_s` is how long a connection may say nothing, `message_s` how long a message
-    may take to come. A connection beyond `max_connections` is closed at once.
+    may take to come, an answer to be read, and a TLS handshake. A connection beyond `max_connections` is closed at once. One that passes
+    a limit is closed, the messages before that answered. `answer` runs in one of eight threads. A Listener is started once.
     """
 
     def __init__(
@@ -40,12 +46,17 @@ class Listener:
         self._idle_s, self._message_s = idle_s, message_s
         self._executor = ThreadPoolExecutor(8, thread_name_prefix="xdsi-feed")
         self._connections: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
+        #: Those of them whose message is being answered.
+        self._answering: set[asyncio.Task[None]] = set()
+        self._ending = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="xdsi-mllp", daemon=True)
 
     def start(self) -> None:
         """Begins to listen. OSError where the address cannot be had."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="xdsi-mllp", daemon=True)
         self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(timeout=10)
@@ -55,31 +66,45 @@ class Listener:
 
     def close(self) -> None:
         """Ends the connections and the thread. What is being answered is answered first."""
-        if self._loop.is_closed():
+        if self._loop is None:
             return
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=30)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=self._message_s + 30)
         self._stop_loop()
 
     def _stop_loop(self) -> None:
+        assert self._loop is not None and self._thread is not None
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()
+        self._loop = None
         self._executor.shutdown()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._connected, self.host, self.port, ssl=self._tls, backlog=256)
+        self._server = await asyncio.start_server(
+            self._connected,
+            self.host,
+            self.port,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._message_s if self._tls else None,
+            backlog=256,
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         _log.info("HL7 v2 feed listens on %s:%d", self.host, self.port)
 
     async def _end(self) -> None:
         if self._server is not None:
             self._server.close()
+        self._ending = True
+        for task in self._connections - self._answering:
+            task.cancel()
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=self._message_s)
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self._max_connections:
+        if self._ending or len(self._connections) >= self._max_connections:
             _log.warning("a connection more than the limit of %d was closed", self._max_connections)
             writer.close()
             return
@@ -87,21 +112,27 @@ class Listener:
         assert task is not None
         self._connections.add(task)
         try:
-            await self._converse(reader, writer)
+            await self._converse(reader, writer, task)
         except FrameError as error:
             _log.warning("a connection was closed: %s", error)
+            await _let_finish(reader, writer, min(_LINGER_S, self._message_s))
         except TimeoutError:
-            _log.info("a connection was closed: nothing came within the time")
+            _log.info("a connection was closed: its time was up")
         except OSError:
             _log.info("a connection broke")
         except asyncio.CancelledError:
             # The listener ends. Raised on, it would be reported as a failure of this connection.
             pass
+        except Exception:
+            _log.exception("a connection was closed")
         finally:
+            await _hang_up(writer, min(_LINGER_S, self._message_s))
+            # Only now: a peer that does not read counts until its connection is gone.
             self._connections.discard(task)
-            writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]
+    ) -> None:
         loop = asyncio.get_running_loop()
         frames = FrameReader(max_message_bytes=self._max_message_bytes)
         begun: float | None = None
@@ -113,12 +144,42 @@ class Listener:
             if not data:
                 return
             for message in frames.receive_data(data):
-                reply = await loop.run_in_executor(self._executor, self._answer, message)
-                writer.write(frame(reply))
+                await self._reply(message, writer, task)
                 begun = None
-            async with asyncio.timeout(self._message_s):
-                await writer.drain()
+                if self._ending:
+                    return
             if frames.idle:
                 begun = None
             elif begun is None:
                 begun = loop.time()
+
+    async def _reply(self, message: bytes, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        self._answering.add(task)
+        try:
+            reply = await asyncio.get_running_loop().run_in_executor(self._executor, self._answer, message)
+            writer.write(frame(reply))
+            async with asyncio.timeout(self._message_s):
+                await writer.drain()
+        finally:
+            self._answering.discard(task)
+
+
+async def _let_finish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, linger_s: float) -> None:
+    """Ends our side and reads on: closed with bytes unread, the system would take back what the peer has not read yet."""
+    with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
+        if writer.can_write_eof():
+            writer.write_eof()
+        async with asyncio.timeout(linger_s):
+            for _ in range(_LINGER_READS):
+                if not await reader.read(_READ_BYTES):
+                    return
+
+
+async def _hang_up(writer: asyncio.StreamWriter, linger_s: float) -> None:
+    """Closes a connection. Closing waits for the peer to read what it was sent, and one that never does must not keep it open."""
+    writer.close()
+    try:
+        async with asyncio.timeout(linger_s):
+            await writer.wait_closed()
+    except (OSError, TimeoutError, asyncio.CancelledError):
+        writer.transport.abort()

@@ -5,6 +5,8 @@ A message stands between 0x0B and 0x1C 0x0D. No socket and no clock is here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 _START, _END = b"\x0b", b"\x1c\x0d"
 
 
@@ -27,41 +29,55 @@ class FrameReader:
         self._garbage = 0
         self._looked = 0
 
-    def receive_data(self, data: bytes) -> list[bytes]:
-        """The messages that are complete with these bytes. FrameError for a limit that is passed."""
+    def receive_data(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are complete with these bytes, to be taken one after the other to the end.
+
+        FrameError for a limit that is passed, once the messages before it have been taken.
+        """
         self._buffer += data
-        messages: list[bytes] = []
-        while self._step(messages):
-            pass
-        return messages
+        return self._messages()
 
     @property
     def idle(self) -> bool:
         """Whether nothing of a message has come yet."""
         return not self._inside
 
-    def _step(self, messages: list[bytes]) -> bool:
-        """Goes one step on; False when more bytes are needed."""
-        if not self._inside:
-            at = self._buffer.find(_START)
-            skipped = len(self._buffer) if at < 0 else at
-            self._garbage += skipped
-            if self._garbage > self._max_garbage_bytes:
-                raise FrameError(
-                    f"more than the limit of {self._max_garbage_bytes} bytes without the beginning of a message"
-                )
-            del self._buffer[: skipped + 1]
-            if at < 0:
-                return False
+    def _messages(self) -> Iterator[bytes]:
+        while self._begin():
+            message = self._finish()
+            if message is None:
+                return
+            yield message
+
+    def _begin(self) -> bool:
+        """Skips to the beginning of a message; False when more bytes are needed."""
+        if self._inside:
+            return True
+        at = self._buffer.find(_START)
+        skipped = len(self._buffer) if at < 0 else at
+        self._garbage += skipped
+        if self._garbage > self._max_garbage_bytes:
+            raise FrameError(
+                f"more than the limit of {self._max_garbage_bytes} bytes without the beginning of a message"
+            )
+        del self._buffer[: skipped + 1]
+        if at >= 0:
             self._inside, self._garbage, self._looked = True, 0, 0
+        return self._inside
+
+    def _finish(self) -> bytes | None:
+        """The message that has begun; None when more bytes are needed."""
         # The last byte looked at may be the first half of the end.
         at = self._buffer.find(_END, max(0, self._looked - 1))
         self._looked = len(self._buffer)
-        if (len(self._buffer) if at < 0 else at) > self._max_message_bytes:
+        # Half an end is no part of the message: the limit must not depend on how the bytes are cut.
+        size = at if at >= 0 else len(self._buffer) - self._buffer.endswith(_END[:1])
+        if size > self._max_message_bytes:
             raise FrameError(f"a message is larger than the limit of {self._max_message_bytes} bytes")
         if at < 0:
-            return False
-        messages.append(bytes(self._buffer[:at]))
+            return None
+        # 0x0B is no text: where it stands in a message, the one before it has lost its end, and nobody may take it for whole.
+        message = bytes(self._buffer[:at]).rpartition(_START)[2]
         del self._buffer[: at + len(_END)]
         self._inside = False
-        return True
+        return message

@@ -11,12 +11,12 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 
-from feeds.adt import Authority
+from feeds.adt import TEMPORARY, Authority, fault_of
 from soap.operations import Call, Operation, Reply
 from xds.patients import PatientAdded, PatientEvent, PatientsMerged
 from xds.problems import ErrorCode, Failure, Problem, fail
 from xds.transactions import Feed
-from xds.values import Identifier
+from xds.values import Identifier, is_oid
 
 _log = logging.getLogger("xdsi.feeds")
 HL7 = "urn:hl7-org:v3"
@@ -26,6 +26,7 @@ _INTERACTIONS = "2.16.840.1.113883.1.6"
 _ERROR_CODES = "2.16.840.1.113883.5.1100"
 _ADD, _REVISE, _RESOLVE = "PRPA_IN201301UV02", "PRPA_IN201302UV02", "PRPA_IN201304UV02"
 _MAX_IDS = 32
+_MAX_TEXT_CHARS = 1000
 _Q = f"{{{HL7}}}"
 _EVENT = f"{_Q}controlActProcess/{_Q}subject/{_Q}registrationEvent"
 _PATIENT_ID = f"{_Q}subject1/{_Q}patient/{_Q}id"
@@ -40,7 +41,7 @@ class _InstanceIdentifier:
     extension: str
 
     def __str__(self) -> str:
-        return f"{self.root} / {self.extension}"
+        return f"{self.root[:80]} / {self.extension[:80]}"
 
 
 def operations(
@@ -64,6 +65,7 @@ def operations(
             _log.exception("incident %s in ITI-44", number)
             context = f"internal error; the log has it as incident {number}"
             problems = (Problem(code=ErrorCode.REGISTRY_ERROR, context=context),)
+        _log.info("%s %s: %s", etree.QName(call.body).localname, _message_id(call.body), _type_code(problems))
         return Reply(body=[acknowledgement(call.body, problems, moment=now(), new_id=new_id())])
 
     return tuple(
@@ -85,11 +87,12 @@ def operations(
 def events(message: etree._Element, authorities: Sequence[Authority]) -> Iterator[PatientEvent]:
     """What an interaction tells. Failure for one that lacks what it must have."""
     interaction = etree.QName(message).localname
+    if interaction == _REVISE:
+        # Nothing of it concerns a registry (ITI TF-2 3.44.4.1.3).
+        return
     registrations = message.findall(_EVENT)
     if len(registrations) != 1:
         raise _wrong(f"{interaction} has {len(registrations)} registrationEvents; it must have one")
-    if interaction == _REVISE:
-        return
     ours = _of_domain(_ids(registrations[0], _PATIENT_ID, "patient/id"), authorities)
     if interaction == _ADD:
         yield from (PatientAdded(patient_id=one) for one in ours)
@@ -123,10 +126,11 @@ def _of_domain(ids: Sequence[_InstanceIdentifier], authorities: Sequence[Authori
     known = {one.universal_id for one in authorities}
     found: dict[Identifier, None] = {}
     for one in ids:
-        if known and one.root not in known:
+        # The root of an II may be a UUID: that is nobody's patient id here.
+        if one.root not in known if known else not is_oid(one.root):
             continue
         identifier = Identifier.of(one.extension, one.root)
-        if (fault := identifier.fault) is not None:
+        if (fault := fault_of(identifier)) is not None:
             raise _wrong(f"the patient id {one} {fault}")
         found[identifier] = None
     return list(found)
@@ -144,13 +148,10 @@ def _one(ids: Sequence[Identifier], name: str) -> Identifier:
 
 def acknowledgement(message: etree._Element, problems: Sequence[Problem], *, moment: datetime, new_id: str) -> bytes:
     """MCCI_IN000002UV01: CA, or CE with a detail for each problem; CR for an internal error. `new_id` is a UUID without prefix."""
-    if not problems:
-        code = "CA"
-    else:
-        code = "CR" if any(one.code == ErrorCode.REGISTRY_ERROR for one in problems) else "CE"
+    code = _type_code(problems)
     details = "".join(
         f'<acknowledgementDetail typeCode="E"><code code="{_error_code(one)}" codeSystem="{_ERROR_CODES}"/>'
-        f"<text>{escape(one.context)}</text></acknowledgementDetail>"
+        f"<text>{escape(one.context[:_MAX_TEXT_CHARS])}</text></acknowledgementDetail>"
         for one in problems
     )
     text = (
@@ -166,9 +167,22 @@ def acknowledgement(message: etree._Element, problems: Sequence[Problem], *, mom
     return text.encode()
 
 
+def _type_code(problems: Sequence[Problem]) -> str:
+    if not problems:
+        return "CA"
+    rejected = {ErrorCode.REGISTRY_ERROR, *TEMPORARY}
+    return "CR" if any(one.code in rejected for one in problems) else "CE"
+
+
 def _error_code(problem: Problem) -> str:
-    codes = {ErrorCode.UNKNOWN_PATIENT_ID: "204", ErrorCode.REGISTRY_METADATA_ERROR: "102"}
-    return codes.get(ErrorCode(problem.code), "207") if problem.code in list(ErrorCode) else "207"
+    return {"XDSUnknownPatientId": "204", "XDSRegistryMetadataError": "102"}.get(problem.code, "207")
+
+
+def _message_id(message: etree._Element) -> str:
+    """The request's id for the log: two words, without what would break a line."""
+    found = message.find(f"{_Q}id")
+    given = "" if found is None else f"{found.get('root', '')[:64]}/{found.get('extension', '')[:64]}"
+    return "".join(character for character in given if character.isprintable())
 
 
 def _code(message: etree._Element, name: str) -> str:

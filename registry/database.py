@@ -35,6 +35,17 @@ _LIBPQ = {
 }
 
 
+#: Most keys that PostgreSQL is asked to lock one by one: it has room for max_locks_per_transaction * max_connections locks (6400 by
+#: default), of all transactions together.
+_MAX_LOCKS = 512
+#: Everybody's lock: shared by those who lock keys, exclusive for those who have too many of them.
+_WHOLE = 0
+_LOCK = (
+    "SELECT count(CASE k WHEN 0 THEN pg_advisory_xact_lock_shared(k) ELSE pg_advisory_xact_lock(k) END)"
+    " FROM unnest(%s::bigint[]) AS k"
+)
+
+
 class DatabaseLost(Exception):
     """The connection to the database was lost during a commit: whether it was stored is not known."""
 
@@ -281,10 +292,12 @@ class Database:
             # The write lock is taken before the first look, so that no check can be overtaken.
             driver.execute("BEGIN IMMEDIATE")
             return
-        # In one order for everybody, so that no two wait for each other.
+        # In one order for everybody, so that no two wait for each other: that of all first.
         numbers = sorted({_number(key) for key in keys})
-        if numbers:
-            driver.execute("SELECT count(pg_advisory_xact_lock(k)) FROM unnest(%s::bigint[]) AS k", (numbers,))
+        if len(numbers) > _MAX_LOCKS:
+            driver.execute("SELECT pg_advisory_xact_lock(%s)", (_WHOLE,))
+        elif numbers:
+            driver.execute(_LOCK, ([_WHOLE, *numbers],))
 
     @contextmanager
     def _file_lock(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from registry.store import Footprint, Known, Store, Unit
+from registry.versions import bring_back
 from registry.wording import fault, shown
 from xds.messages import Outcome
 from xds.metadata import ObjectRef
@@ -31,6 +32,7 @@ def remove(refs: Sequence[ObjectRef], *, store: Store) -> Outcome:
             raise Failure(problems)
         for one in known.values():
             unit.remove(one)
+        bring_back(known, unit)
         return Outcome()
 
     return store.write(footprint_of(wanted, store), work, alone=True)

@@ -9,11 +9,11 @@ from datetime import datetime
 from registry.store import Footprint, Known, Store, Unit
 from registry.versions import following
 from registry.wording import shown
-from xds.metadata import Association, DocumentEntry, RegistryObject, SubmissionSet, has_member
+from xds.metadata import Association, DocumentEntry, Folder, RegistryObject, SubmissionSet, has_member
 from xds.patients import LinkChanged
 from xds.problems import ErrorCode, fail
 from xds.values import Code, Identifier, Oid, Text, Timestamp
-from xds.vocabulary import RELATIONSHIPS, Status
+from xds.vocabulary import Status
 
 #: What the registry's own submissions say of themselves.
 SOURCE_ID = Oid("1.3.6.1.4.1.21367.13.4")
@@ -30,16 +30,20 @@ def change_link(
 ) -> None:
     """Moves what is of `old_patient_id` and `old_source_patient_id`: a new version for the new patient, the old one Deprecated.
 
+    An old patient that was merged into another one stands for that one.
+
     Failure (XDSUnknownPatientId) where the new patient is not known; nothing is changed then, and nothing where there is nothing to move.
     """
     patients = frozenset({str(event.patient_id), str(event.old_patient_id)})
 
     def work(unit: Unit) -> None:
         _check(event, unit)
-        moving = unit.entries_of_source(str(event.old_patient_id), str(event.old_source_patient_id))
-        same = (event.patient_id, event.source_patient_id) == (event.old_patient_id, event.old_source_patient_id)
+        # What was of a patient that has been merged is the surviving one's.
+        current = replace(event, old_patient_id=Identifier(unit.survivor(str(event.old_patient_id))))
+        moving = unit.entries_of_source(str(current.old_patient_id), str(event.old_source_patient_id))
+        same = (event.patient_id, event.source_patient_id) == (current.old_patient_id, event.old_source_patient_id)
         if moving and not same:
-            _move(moving, event, unit, new_uuid, Timestamp.at(now()), source_id)
+            _move(moving, current, unit, new_uuid, Timestamp.at(now()), source_id)
 
     store.write(Footprint(patients=patients), work, alone=True)
 
@@ -64,37 +68,58 @@ def _move(
     """One submission of the registry's own: the new versions, and the relations between those that move together."""
     submission_set = _submission_set(event.patient_id, new_uuid, moment, source_id)
     made: list[RegistryObject] = [submission_set]
+    stays = event.patient_id == event.old_patient_id
+    folders = [] if stays else _emptied_folders(moving, event, unit)
+    objects = unit.objects([*moving, *folders])
     moved: dict[str, str] = {}
-    entries = unit.objects(moving)
-    for known in moving:
-        entry = entries[known.entry_uuid]
-        assert isinstance(entry, DocumentEntry)
+    for known in (*moving, *folders):
         uuid = moved[known.entry_uuid] = new_uuid()
-        made.append(
-            replace(
-                entry,
-                entry_uuid=uuid,
-                version=str(known.version + 1),
-                patient_id=event.patient_id,
-                source_patient_id=event.source_patient_id,
-            )
-        )
-        made.append(_link(submission_set.entry_uuid, uuid, new_uuid, previous_version=str(known.version)))
-        # The old version stays visible with the old patient, as Deprecated; only where that is the same patient is it superseded.
+        made.append(_new_version(objects[known.entry_uuid], known, uuid, event, moment))
+        made.append(_link(submission_set.entry_uuid, uuid, new_uuid, of=objects[known.entry_uuid], known=known))
         unit.set_status(known, Status.DEPRECATED)
-        if event.patient_id == event.old_patient_id:
+    # An old version stays visible with another patient, as Deprecated; only where the patient is the same is it superseded.
+    for known in unit.versions({one.logical_id for one in (*moving, *folders)}):
+        if known.latest and known.patient_id == str(event.patient_id):
             unit.supersede(known)
-    made += _relations(moved, event, unit, new_uuid)
+    made += _relations(moved, stays, unit, new_uuid)
     unit.add(made, patient_id=str(event.patient_id))
 
 
-def _relations(moved: dict[str, str], event: LinkChanged, unit: Unit, new_uuid: Callable[[], str]) -> list[Association]:
-    """Relationships between two that move; within one patient, memberships and other relationships too."""
-    stays = event.patient_id == event.old_patient_id
+def _emptied_folders(moving: Sequence[Known], event: LinkChanged, unit: Unit) -> list[Known]:
+    """The Approved folders of the old patient of which every Approved entry moves: they move too."""
+    entries = {one.entry_uuid for one in moving}
+    sources = unit.known(one.source_object for one in following(entries, unit)).values()
+    folders = [one for one in sources if one.kind == "Folder" and one.approved]
+    found = []
+    for folder in sorted(folders, key=lambda one: one.entry_uuid):
+        members = unit.known(one.target_object for one in following([folder.entry_uuid], unit)).values()
+        staying = [one for one in members if one.approved and one.entry_uuid not in entries]
+        if folder.patient_id == str(event.old_patient_id) and not staying:
+            found.append(folder)
+    return found
+
+
+def _new_version(
+    before: RegistryObject, known: Known, uuid: str, event: LinkChanged, moment: Timestamp
+) -> DocumentEntry | Folder:
+    number = str(known.version + 1)
+    if isinstance(before, Folder):
+        return replace(before, entry_uuid=uuid, version=number, patient_id=event.patient_id, last_update_time=moment)
+    assert isinstance(before, DocumentEntry)
+    return replace(
+        before,
+        entry_uuid=uuid,
+        version=number,
+        patient_id=event.patient_id,
+        source_patient_id=event.source_patient_id,
+    )
+
+
+def _relations(moved: dict[str, str], stays: bool, unit: Unit, new_uuid: Callable[[], str]) -> list[Association]:
+    """Relationships and memberships between two that move; where the patient stays, those with others too."""
     copies = []
     for one in following(moved, unit):
-        both = one.source_object in moved and one.target_object in moved
-        if stays or (both and one.association_type in RELATIONSHIPS):
+        if stays or (one.source_object in moved and one.target_object in moved):
             uuid = new_uuid()
             copies.append(
                 replace(
@@ -126,7 +151,9 @@ def _submission_set(
     )
 
 
-def _link(source: str, target: str, new_uuid: Callable[[], str], *, previous_version: str) -> Association:
+def _link(source: str, target: str, new_uuid: Callable[[], str], *, of: RegistryObject, known: Known) -> Association:
+    """The membership of a new version. Only that of a DocumentEntry has a SubmissionSetStatus."""
     uuid = new_uuid()
-    member = has_member(source, target, entry_uuid=uuid, submission_set_status="Original")
-    return replace(member, logical_id=uuid, version="1", previous_version=previous_version)
+    status = "Original" if isinstance(of, DocumentEntry) else None
+    member = has_member(source, target, entry_uuid=uuid, submission_set_status=status)
+    return replace(member, logical_id=uuid, version="1", previous_version=str(known.version))

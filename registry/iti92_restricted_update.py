@@ -7,18 +7,17 @@ from datetime import datetime
 
 from registry.codes import Codes
 from registry.iti42_register import as_submitted, with_ids
-from registry.iti57_update import (
+from registry.iti57_update import check_message, footprint, logical_ids
+from registry.rules import STRICT, Strictness
+from registry.rules_registry import Patients
+from registry.rules_update import (
     annotations_are_right,
-    check_message,
-    footprint,
-    logical_ids,
+    ids_are_new,
     patient_is_usable,
     previous_version_is_latest,
     submission_set_is_new,
     updated_once,
 )
-from registry.rules import STRICT, Strictness
-from registry.rules_registry import Patients
 from registry.store import Known, Store, Unit
 from registry.versions import Update, latest, store_versions
 from registry.wording import fault, named, shown
@@ -57,7 +56,7 @@ def restricted_update(
 
     def work(unit: Unit) -> Outcome:
         updates, found = _updates(assigned, logical, unit)
-        found += [*submission_set_is_new(submission_set, unit), *updated_once(updates)]
+        found += [*ids_are_new(assigned, unit), *submission_set_is_new(submission_set, unit), *updated_once(updates)]
         found += patient_is_usable(str(submission_set.patient_id or ""), unit, patients, strictness)
         for one in updates:
             found += _problems(one, str(submission_set.patient_id or ""), unit)
@@ -101,22 +100,41 @@ def _updates(assigned: Submission, logical: Mapping[str, str], unit: Unit) -> tu
             text = f"{len(members)} HasMember associations lead to it from the SubmissionSet; one is right"
             problems.append(fault(f"{named(entry)}: {text}", _ANNOTATION))
             continue
+        problems += _found_by_unique_id(entry, logical.get(entry.entry_uuid), unit)
         old = _old(entry, logical.get(entry.entry_uuid), unit)
         lid = logical.get(entry.entry_uuid) or (old.logical_id if old is not None else "")
         updates.append(Update(new=entry, logical_id=lid, membership=members[0], old=old))
     return updates, problems
 
 
+def _found_by_unique_id(entry: DocumentEntry, lid: str | None, unit: Unit) -> Iterator[Problem]:
+    """Without a logicalID, the uniqueId is that of one logical object: the same document may be registered several times."""
+    count = len({one.logical_id for one in _same(entry, unit)})
+    if lid is None and count > 1:
+        text = (
+            f"{count} registered DocumentEntries have its uniqueId {shown(entry.unique_id)}; a logicalID must say which"
+        )
+        yield fault(f"{named(entry)}: {text}", ErrorCode.METADATA_IDENTIFIER_ERROR)
+
+
 def _old(entry: DocumentEntry, lid: str | None, unit: Unit) -> Known | None:
     if lid is not None:
-        return latest(unit.versions([lid]))
+        return latest(one for one in unit.versions([lid]) if one.logical_id == lid)
+    return latest(_same(entry, unit))
+
+
+def _same(entry: DocumentEntry, unit: Unit) -> list[Known]:
     same = unit.by_unique_id([str(entry.unique_id)]) if entry.unique_id else []
-    return latest(one for one in same if one.kind == "DocumentEntry" and one.latest)
+    return [one for one in same if one.kind == "DocumentEntry"]
 
 
 def _problems(one: Update, patient_id: str, unit: Unit) -> Iterator[Problem]:
     yield from annotations_are_right(one, _ANNOTATION, _VERSION)
-    yield from previous_version_is_latest(one)
+    if one.logical_id:
+        yield from previous_version_is_latest(one)
+    else:
+        text = f"no DocumentEntry is registered with its uniqueId {shown(one.new.unique_id or '')}"
+        yield fault(f"{named(one.new)}: {text}", _VERSION)
     if not one.propagates:
         yield fault(f"{named(one.membership)}: AssociationPropagation no is not for ITI-92", _ANNOTATION)
     old, new = one.old, one.new

@@ -59,9 +59,11 @@ _MAX_CHARS: dict[type, dict[str, int]] = {
     DocumentEntry: {"title": 128, "comments": 1024},
     SubmissionSet: {"title": 256, "comments": 1024},
     Folder: {"title": 256, "comments": 1024},
+    Association: {"title": 1024, "comments": 1024},
 }
 #: Without these the registry could not keep an object: they are demanded whatever the strictness.
 _INDISPENSABLE = frozenset({"patient_id", "unique_id", "association_type", "source_object", "target_object"})
+_KEYS = frozenset({"patientId", "uniqueId"})
 
 #: An entry of an index has some 2,700 bytes on PostgreSQL; it holds one of these values and a UUID. 256 characters always fit.
 _MAX_KEY_BYTES = 2048
@@ -89,10 +91,14 @@ def _missing(submission: Submission) -> Iterator[tuple[str, Problem]]:
 
 
 def objects_are_identified(submission: Submission) -> Iterator[Problem]:
-    """Every object has an id, a patientId, a uniqueId; every association a type and two ends (ITI TF-3 4.3.1)."""
+    """Every object has an id, one patientId, one uniqueId; every association a type and two ends (ITI TF-3 4.3.1)."""
     for one in submission.objects:
         if not one.entry_uuid:
             yield fault(f"{named(one)}: the attribute id is missing")
+        # With two of them nobody could say whose object it is, or which.
+        for attribute, reason in _misshapen(one) if one.extra else ():
+            if attribute in _KEYS:
+                yield fault(f"{named(one)}: {attribute} {reason}")
     yield from (problem for field, problem in _missing(submission) if field in _INDISPENSABLE)
 
 
@@ -169,11 +175,31 @@ def values_are_well_formed(submission: Submission) -> Iterator[tuple[str, Proble
                 if len(string.value) > most:
                     context = f"{named(one)}: {field} has {len(string.value)} characters; {most} are allowed"
                     yield "texts_have_their_length", fault(context)
-        for slot in one.extra.slots if one.extra else ():
-            for text in slot.values:
-                if len(text) > 256:
-                    context = f"{named(one)}: the slot {shown(slot.name)} has a value of {len(text)} characters; 256 are allowed"
-                    yield "texts_have_their_length", fault(context)
+        for reason in _overlong(one):
+            yield "texts_have_their_length", fault(f"{named(one)}: {reason}")
+
+
+def _overlong(one: RegistryObject) -> Iterator[str]:
+    """What is too long of the texts that are no values of attributes: names of codes, and extra metadata (ebRIM 3.0 2.3)."""
+    for field, name in _CODED_FIELDS[kind_of(one)]:
+        value = getattr(one, field)
+        for code in value if isinstance(value, tuple) else (value,):
+            for string in code.display if code is not None else ():
+                if len(string.value) > 1024:
+                    yield f"{name} has a display name of {len(string.value)} characters; 1024 are allowed"
+    slots = [*one.extra.slots, *(slot for author in getattr(one, "author", ()) for slot in author.extra)]
+    for slot in slots:
+        if len(slot.name) > 256:
+            yield f"the slot {shown(slot.name)} has a name of {len(slot.name)} characters; 256 are allowed"
+        for text in slot.values:
+            if len(text) > 256:
+                yield f"the slot {shown(slot.name)} has a value of {len(text)} characters; 256 are allowed"
+    if one.extra:
+        texts = [("classification", each.node_representation or "") for each in one.extra.classifications]
+        texts += [("identifier", each.value) for each in one.extra.identifiers]
+        for what, text in texts:
+            if len(text) > 256:
+                yield f"the {what} {shown(text)} has {len(text)} characters; 256 are allowed"
 
 
 def _reason_against(one: RegistryObject, attribute: str, value: Value) -> str | None:
@@ -211,6 +237,9 @@ _VALUE_ROWS = {
         if isinstance(row, SlotRow | Attribute | Identified | Coded | Authors)
     ]
     for kind, table in TABLES.items()
+}
+_CODED_FIELDS = {
+    kind: [(field, name) for field, name, row in rows if isinstance(row, Coded)] for kind, rows in _VALUE_ROWS.items()
 }
 
 
@@ -259,7 +288,8 @@ def attributes_have_their_shape(submission: Submission) -> Iterator[Problem]:
     """An attribute is there as often, and in the form, that ITI TF-3 4.2.3 says."""
     for one in submission.objects:
         for attribute, reason in _misshapen(one) if one.extra else ():
-            yield fault(f"{named(one)}: {attribute} {reason}")
+            if attribute not in _KEYS:
+                yield fault(f"{named(one)}: {attribute} {reason}")
 
 
 def extra_slots_are_named_by_urns(submission: Submission) -> Iterator[Problem]:

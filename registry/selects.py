@@ -174,8 +174,10 @@ def _statement(kind: Kind, columns: Columns, shape: tuple[Condition, ...], diale
 
 def _identified(name: str, parameter: str) -> ColumnElement[bool]:
     here = among(registry_object.c[name], parameter)
+    if name != "logical_id":
+        return here
     # The first version of a logical object has the logicalID for an id.
-    return or_(here, among(registry_object.c.entry_uuid, parameter)) if name == "logical_id" else here
+    return or_(here, and_(registry_object.c.logical_id.is_(None), among(registry_object.c.entry_uuid, parameter)))
 
 
 def _joined(

@@ -20,7 +20,7 @@ from registry.bodies import Bodies, new_dictionary
 from registry.database import Connection, Database, DatabaseLost, Row, open_engine
 from registry.sql import among
 from registry.tables import registry_object, setting
-from registry.unit import Footprint, Known, Lookup, Unit, chunks
+from registry.unit import Beyond, Footprint, Known, Lookup, Unit, chunks
 from xds.problems import Failure
 
 __all__ = ["DatabaseLost", "Footprint", "Known", "Store", "Unit", "open_engine"]
@@ -89,7 +89,7 @@ class Store:
         """Runs a unit of work, and comes back when it is durable. What it raises has stored nothing.
 
         `footprint` names what the work reads and changes: no other work with a part of it runs at the same time. `work` may be run
-        twice, so it must change nothing but its Unit. `alone` gives it a transaction of its own, in which it may flush.
+        several times, so it must change nothing but its Unit. `alone` gives it a transaction of its own, in which it may flush.
         """
         return self.write_later(footprint, work, alone=alone).result()
 
@@ -141,8 +141,12 @@ class Store:
         """Writes the group, and tells each of it how it went."""
         try:
             results = self._transact(group)
-        except Exception as error:
-            if len(group) == 1 or isinstance(error, DatabaseLost):
+        except BaseException as error:
+            # Of whatever kind it is: a writer that ended here would leave everybody waiting.
+            if len(group) == 1 and isinstance(error, Beyond):
+                group[0].footprint = group[0].footprint.with_also(error)
+                self._run(group)
+            elif len(group) == 1 or isinstance(error, DatabaseLost):
                 for job in group:
                     job.future.set_exception(error)
             else:
@@ -163,7 +167,7 @@ class Store:
             lookup = Lookup(connection, [job.footprint for job in group])
             units: list[Unit] = []
             for job in group:
-                unit = Unit(connection, self.bodies, lookup)
+                unit = Unit(connection, self.bodies, lookup, job.footprint)
                 try:
                     results.append((job.work(unit), None))
                     units.append(unit)

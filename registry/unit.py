@@ -48,6 +48,25 @@ class Footprint:
     def touches(self, keys: set[str]) -> bool:
         return not self.keys.isdisjoint(keys)
 
+    def with_also(self, beyond: Beyond) -> Footprint:
+        """This, and what was found to be missing."""
+        return Footprint(
+            entry_uuids=self.entry_uuids | beyond.entry_uuids,
+            unique_ids=self.unique_ids,
+            patients=self.patients | beyond.patients,
+        )
+
+
+class Beyond(Exception):
+    """A unit of work came upon what its footprint should have named: it is to be run again with that as well.
+
+    Objects that a merge has moved since the footprint was made are of another patient than it names.
+    """
+
+    def __init__(self, *, entry_uuids: Iterable[str] = (), patients: Iterable[str] = ()) -> None:
+        self.entry_uuids, self.patients = frozenset(entry_uuids), frozenset(patients)
+        super().__init__(f"{len(self.entry_uuids)} objects and {len(self.patients)} patients more")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -79,7 +98,9 @@ _OBJECT = registry_object.c
 _IDENTITY = (_OBJECT.entry_uuid, _OBJECT.kind, _OBJECT.patient_id, _OBJECT.unique_id)
 _BY_ENTRY_UUID = select(*_IDENTITY).where(among(_OBJECT.entry_uuid, "values"))
 _BY_UNIQUE_ID = select(*_IDENTITY).where(among(_OBJECT.unique_id, "values"))
-_BY_LOGICAL_ID = select(*_IDENTITY).where(among(_OBJECT.logical_id, "values") | among(_OBJECT.entry_uuid, "values"))
+_BY_LOGICAL_ID = select(*_IDENTITY).where(
+    among(_OBJECT.logical_id, "values") | (_OBJECT.logical_id.is_(None) & among(_OBJECT.entry_uuid, "values"))
+)
 _PATIENTS = select(patient.c.patient_id, patient.c.subsumed_by).where(among(patient.c.patient_id, "values"))
 _SUBSUMED = select(patient.c.patient_id).where(patient.c.subsumed_by == bindparam("survivor"))
 _NEW_PATIENT = insert(patient)
@@ -147,6 +168,7 @@ _SET_STATUS: Mapping[Kind, Executable] = {
     kind: _change(kind, status=bindparam("new_status", type_=table.c.status.type)) for kind, table in BY_KIND.items()
 }
 _SUPERSEDE: Mapping[Kind, Executable] = {kind: _change(kind, latest=0) for kind in BY_KIND}
+_MAKE_LATEST: Mapping[Kind, Executable] = {kind: _change(kind, latest=1) for kind in BY_KIND}
 _TOUCH = _change("Folder", last_update_time=bindparam("new_time", type_=folder.c.last_update_time.type))
 _DELETE: Mapping[Kind, Executable] = {
     kind: delete(table).where(table.c.patient_id == bindparam("in_patient"), table.c.entry_uuid == bindparam("in_uuid"))
@@ -192,11 +214,23 @@ class Lookup:
 
     def _complete(self, identities: Iterable[tuple[Any, ...]]) -> Iterator[Known]:
         """The objects that the rows of registry_object stand for."""
-        by_kind: dict[Kind, dict[str, tuple[Any, ...]]] = {}
-        for row in identities:
-            by_kind.setdefault(row[1], {})[row[0]] = row
-        for kind, rows in by_kind.items():
-            for chunk in chunks(rows):
+        rows = {row[0]: row for row in identities}
+        while rows:
+            found: set[str] = set()
+            for one in self._details(rows):
+                found.add(one.entry_uuid)
+                yield one
+            # What a merge has moved to another patient between the two looks is looked up again, under that patient.
+            again = self._identities(_BY_ENTRY_UUID, rows.keys() - found)
+            rows = {row[0]: row for row in again if row[2] != rows[row[0]][2]}
+
+    def _details(self, rows: Mapping[str, tuple[Any, ...]]) -> Iterator[Known]:
+        """The objects that are still of the patients that the rows say."""
+        by_kind: dict[Kind, list[str]] = {}
+        for uuid, row in rows.items():
+            by_kind.setdefault(row[1], []).append(uuid)
+        for kind, uuids in by_kind.items():
+            for chunk in chunks(uuids):
                 patients = sorted({rows[one][2] for one in chunk})
                 for details in self._connection.rows(_DETAILS[kind], {"patients": patients, "values": chunk}):
                     uuid, status, logical_id, version, latest, *more = details
@@ -283,8 +317,8 @@ def rows_of(
 class Unit:
     """What one transaction of IHE sees, and what it changes."""
 
-    def __init__(self, connection: Connection, bodies: Bodies, lookup: Lookup) -> None:
-        self._connection, self._bodies, self._lookup = connection, bodies, lookup
+    def __init__(self, connection: Connection, bodies: Bodies, lookup: Lookup, footprint: Footprint) -> None:
+        self._connection, self._bodies, self._lookup, self._footprint = connection, bodies, lookup, footprint
         self._waiting: Rows = []
 
     def take(self) -> Rows:
@@ -342,9 +376,11 @@ class Unit:
         return [one for one in sources if one.kind == "Folder" and one.approved]
 
     def touching(self, entry_uuids: Iterable[str]) -> list[Known]:
-        """The associations of which one of the objects is an end, whatever their status."""
-        found: set[str] = set()
-        for chunk in chunks(entry_uuids):
+        """The associations of which one of the objects is an end, whatever their status. Nobody adds or removes one meanwhile."""
+        ends, found = set(entry_uuids), set[str]()
+        if missing := ends - self._footprint.entry_uuids:
+            raise Beyond(entry_uuids=missing)
+        for chunk in chunks(ends):
             for statement in _TOUCHING.values():
                 found |= {one for (one,) in self._connection.rows(statement, {"values": chunk})}
         return sorted(self.known(found).values(), key=lambda one: one.entry_uuid)
@@ -359,6 +395,7 @@ class Unit:
         """Registered objects whole, by entryUUID."""
         by_kind: dict[Kind, list[Known]] = {}
         for one in known:
+            self._hold(one)
             by_kind.setdefault(one.kind, []).append(one)
         found: dict[str, RegistryObject] = {}
         for kind, those in by_kind.items():
@@ -410,22 +447,31 @@ class Unit:
 
     def set_status(self, known: Known, status: Status) -> None:
         """Changes availabilityStatus."""
-        row = _place(known) | {"new_status": status.name.capitalize()}
+        row = self._place(known) | {"new_status": status.name.capitalize()}
         self._waiting.append((_SET_STATUS[known.kind], [row]))
 
     def supersede(self, known: Known) -> None:
         """It is no longer the latest version of its logical object."""
-        self._waiting.append((_SUPERSEDE[known.kind], [_place(known)]))
+        self._waiting.append((_SUPERSEDE[known.kind], [self._place(known)]))
+
+    def make_latest(self, known: Known) -> None:
+        """It is the latest version of its logical object again."""
+        self._waiting.append((_MAKE_LATEST[known.kind], [self._place(known)]))
 
     def touch(self, known: Known, moment: str) -> None:
         """Sets a folder's lastUpdateTime."""
-        self._waiting.append((_TOUCH, [_place(known) | {"new_time": moment}]))
+        self._waiting.append((_TOUCH, [self._place(known) | {"new_time": moment}]))
 
     def remove(self, known: Known) -> None:
         """Deletes an object."""
-        self._waiting.append((_DELETE[known.kind], [_place(known)]))
+        self._waiting.append((_DELETE[known.kind], [self._place(known)]))
         self._waiting.append((_DELETE_OBJECT, [{"in_uuid": known.entry_uuid}]))
 
+    def _hold(self, known: Known) -> None:
+        """Makes sure that no merge moves the object meanwhile, for a change that names the old patient would miss it."""
+        if known.patient_id not in self._footprint.patients:
+            raise Beyond(patients=[known.patient_id])
 
-def _place(known: Known) -> dict[str, str]:
-    return {"in_patient": known.patient_id, "in_uuid": known.entry_uuid}
+    def _place(self, known: Known) -> dict[str, str]:
+        self._hold(known)
+        return {"in_patient": known.patient_id, "in_uuid": known.entry_uuid}

@@ -38,6 +38,18 @@ def latest(versions: Iterable[Known]) -> Known | None:
     return max(versions, key=lambda one: one.version, default=None)
 
 
+def bring_back(removed: Mapping[str, Known], unit: Unit) -> None:
+    """What was before a removed latest version is the latest one again; its status stays."""
+    logical_ids = {one.logical_id for one in removed.values() if one.latest and one.version > 1}
+    left: dict[str, list[Known]] = {}
+    for one in unit.versions(logical_ids):
+        if one.entry_uuid not in removed:
+            left.setdefault(one.logical_id, []).append(one)
+    for newest in map(latest, left.values()):
+        if newest is not None:
+            unit.make_latest(newest)
+
+
 def store_versions(
     updates: Sequence[Update], unit: Unit, new_uuid: Callable[[], str], *, patient_id: str, keep_status: bool = False
 ) -> None:
@@ -45,17 +57,13 @@ def store_versions(
 
     `keep_status` gives the new version the status of the old one (ITI-92).
     """
-    for update in updates:
-        assert update.old is not None
-        status = Status.APPROVED if update.old.approved or not keep_status else Status.DEPRECATED
-        unit.add([update.as_version()], patient_id=patient_id, status=status)
-        unit.supersede(update.old)
-        unit.set_status(update.old, Status.DEPRECATED)
-    moved = {
-        update.old.entry_uuid: update.new.entry_uuid
-        for update in updates
-        if update.old is not None and update.propagates
-    }
+    for one in updates:
+        assert one.old is not None
+        status = Status.APPROVED if one.old.approved or not keep_status else Status.DEPRECATED
+        unit.add([one.as_version()], patient_id=patient_id, status=status)
+        unit.supersede(one.old)
+        unit.set_status(one.old, Status.DEPRECATED)
+    moved = {one.old.entry_uuid: one.new.entry_uuid for one in updates if one.old is not None and one.propagates}
     unit.add(_propagated(moved, unit, new_uuid), patient_id=patient_id)
 
 

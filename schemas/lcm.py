@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
 
 from lxml import etree
 
@@ -11,7 +12,7 @@ from schemas.ns import LCM, RIM
 from xds.metadata import Association, DocumentEntry, Folder, ObjectRef, Submission, SubmissionSet, Unrecognized
 from xds.problems import ErrorCode, fail
 
-_OBJECT_LIST = f"{{{RIM}}}RegistryObjectList"
+_OBJECT_LIST, _CLASSIFICATION = f"{{{RIM}}}RegistryObjectList", f"{{{RIM}}}Classification"
 
 
 def decode_submission(element: etree._Element) -> Submission:
@@ -19,17 +20,17 @@ def decode_submission(element: etree._Element) -> Submission:
     object_list = element.find(_OBJECT_LIST)
     if object_list is None:
         raise fail(ErrorCode.REGISTRY_METADATA_ERROR, "SubmitObjectsRequest: rim:RegistryObjectList is missing")
-    labels = _labels_beside(object_list)
+    strays = _nest_classifications(object_list)
     sets: list[SubmissionSet] = []
     entries: list[DocumentEntry] = []
     folders: list[Folder] = []
     associations: list[Association] = []
-    unrecognized: list[Unrecognized] = []
+    unrecognized: list[Unrecognized] = list(strays)
     for child in object_list.iterchildren(tag=etree.Element):
         # ObjectRefs announce ids that associations refer to; they say nothing that the associations do not.
-        if child.tag in (f"{{{RIM}}}Classification", f"{{{RIM}}}ObjectRef"):
+        if child.tag in (_CLASSIFICATION, f"{{{RIM}}}ObjectRef"):
             continue
-        match rim.decode(child, labels):
+        match rim.decode(child):
             case SubmissionSet() as found:
                 sets.append(found)
             case DocumentEntry() as found:
@@ -51,15 +52,21 @@ def decode_submission(element: etree._Element) -> Submission:
     )
 
 
-def _labels_beside(object_list: etree._Element) -> dict[str, frozenset[str]]:
-    """Classification nodes of packages that stand beside the packages (ITI TF-3 4.2.1.1: inside or beside, both are legal)."""
-    labels: dict[str, frozenset[str]] = {}
-    for classification in object_list.iterchildren(f"{{{RIM}}}Classification"):
-        node = classification.get("classificationNode")
-        target = classification.get("classifiedObject", "")
-        if node is not None:
-            labels[target] = labels.get(target, frozenset()) | {node}
-    return labels
+def _nest_classifications(object_list: etree._Element) -> Iterator[Unrecognized]:
+    """Puts a Classification that stands beside its object into it: both are legal (ITI TF-3 4.2.1.1). Those of nothing are given back."""
+    owners = {one.get("id", ""): one for one in object_list.iterchildren(tag=etree.Element)}
+    strays = []
+    for one in object_list.findall(_CLASSIFICATION):
+        classified = one.get("classifiedObject", "")
+        owner = owners.get(classified)
+        if owner is not None and owner.tag != _CLASSIFICATION:
+            owner.append(deepcopy(one))
+            continue
+        reason = f"Classification {one.get('id', 'without id')} classifies {classified!r}, which is not in the message"
+        strays.append(
+            Unrecognized(entry_uuid=one.get("id", ""), reason=reason, xml=etree.tostring(one, with_tail=False))
+        )
+    return iter(strays)
 
 
 def submission_text(submission: Submission) -> str:

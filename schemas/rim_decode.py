@@ -71,10 +71,8 @@ def decode_fragments(fragments: Iterable[str]) -> Iterator[RegistryObject | Obje
             yield found
 
 
-def decode(
-    element: etree._Element, labels: Mapping[str, frozenset[str]] | None = None
-) -> RegistryObject | ObjectRef | Unrecognized:
-    """An object of a RegistryObjectList. `labels` are classification nodes given beside the packages instead of inside (by object id)."""
+def decode(element: etree._Element) -> RegistryObject | ObjectRef | Unrecognized:
+    """An object of a RegistryObjectList."""
     local = etree.QName(element).localname
     if local == "Identifiable":
         # A peer that knows no substitution groups names the type instead: rim:ExtrinsicObjectType, rim:AssociationType1.
@@ -92,7 +90,6 @@ def decode(
         return _unrecognized(element, f"has objectType {object_type!r}, which is neither Stable nor On-Demand")
     if local == "RegistryPackage":
         nodes = {child.get("classificationNode") for child in element.iterchildren(_CLASSIFICATION)}
-        nodes |= (labels or {}).get(entry_uuid, frozenset())
         kinds = [kind for kind, node in LABELS.items() if node in nodes]
         if len(kinds) == 1:
             return _object(kinds[0], element)

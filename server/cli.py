@@ -98,7 +98,7 @@ def serve(
 
 def _announce(domain: Domain) -> None:
     for name, address in domain.endpoints.items():
-        click.echo(f"{name:<12} {address}")
+        click.echo(f"{name:<11} {address}")
     click.echo("ready", nl=True)
     sys.stdout.flush()
 

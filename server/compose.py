@@ -18,7 +18,7 @@ from registry.codes import load as load_codes
 from registry.rules import Strictness
 from registry.store import Store
 from server.config import AffinityDomain, Config, ConfigError, Registry
-from server.http import App, router
+from server.http import App, is_loopback, router
 from server.transport import http_transport
 from soap import operations
 from soap.client import SoapClient
@@ -188,6 +188,11 @@ def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, lis
         more=feed_operations(settings, take) if "patient-feed-v3" in offered else (),
     )
     if settings.feed_port and listen:
+        if not is_loopback(settings.feed_host) and not config.server.insecure:
+            raise ConfigError(
+                f"registry.feed_host is {settings.feed_host!r}, which others can reach, and no security is configured:"
+                " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
+            )
         domain.listeners.append(feed_listener(settings, take))
     return LocalRegistry(service=made, register=partial(iti42_register.register, **changing, **rules), query=query)
 
@@ -223,7 +228,11 @@ def feed_listener(settings: Registry, feed: Feed) -> Listener:
         new_control_id=lambda: uuid.uuid4().hex[:20],
     )
     listener = Listener(
-        answer, host=settings.feed_host, port=settings.feed_port, max_connections=settings.feed_connections
+        answer,
+        host=settings.feed_host,
+        port=settings.feed_port,
+        max_connections=settings.feed_connections,
+        idle_s=settings.feed_idle_s,
     )
     listener.start()
     return listener

@@ -66,6 +66,7 @@ class Registry:
     feed_port: int = key(0, "TCP port of the HL7 v2 patient identity feed (ITI-8, ITI-64) over MLLP; 0: none")
     feed_host: str = key("127.0.0.1", "address that the feed listens on")
     feed_connections: int = key(200, "most connections of the feed at once")
+    feed_idle_s: float = key(3600.0, "how long a connection of the feed may say nothing, in seconds")
     max_results: int = key(25_000, "most objects in one LeafClass answer; ObjectRef has no limit")
     threads: int = key(2, "threads that answer; one more writes, and registrations wait for the disk together")
 

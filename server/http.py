@@ -39,7 +39,7 @@ def router(apps: Mapping[str, App]) -> App:
 def bind(config: Config) -> socket.socket:
     """The listening socket. ConfigError for an address beyond loopback without insecure = true, and for one that is taken."""
     host, port = config.server.host, config.server.port
-    if not _is_loopback(host) and not config.server.insecure:
+    if not is_loopback(host) and not config.server.insecure:
         raise ConfigError(
             f"server.host is {host!r}, which others can reach, and no security is configured:"
             " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
@@ -59,7 +59,8 @@ def bind(config: Config) -> socket.socket:
     return listening
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether nobody on another machine can reach it."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from lxml import etree
@@ -324,7 +324,7 @@ def test_a_missing_attribute_of_a_folder_is_named(registry: Registry, field: str
 
 @pytest.mark.parametrize("field", REQUIRED[Association])
 def test_a_missing_attribute_of_an_association_is_named(registry: Registry, field: str) -> None:
-    made = with_links(valid(registry.p1), replace(link(RPLC, "Document0", "Document0"), **{field: ""}))
+    made = with_links(valid(registry.p1), replace(link(RPLC, "Document0", "Document0"), **cast(Any, {field: ""})))
     among(registry.refused(made), METADATA, f"Association link-RPLC: {camel_case(field)} is missing; it is required")
 
 

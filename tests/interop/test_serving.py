@@ -142,3 +142,12 @@ def test_patients_of_a_domain_are_added_by_name(tmp_path: Path) -> None:
     assert json.loads(run("list", "--domain", "north", "--json").stdout) != []
     assert json.loads(run("list", "--json").stdout) == []
     assert "there is no affinity domain 'south'; there are north" in run("list", "--domain", "south").stderr
+
+
+def test_a_feed_that_others_can_reach_needs_to_be_wanted(tmp_path: Path) -> None:
+    toml = f'[server]\ndirectory = "{tmp_path}"\nport = 0\n[registry]\nfeed_port = {free_port()}\nfeed_host = "0.0.0.0"\n'
+    (tmp_path / "x.toml").write_text(toml)
+    command = [sys.executable, "-m", "server.cli", "serve", "--config", str(tmp_path / "x.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "registry.feed_host is '0.0.0.0', which others can reach" in done.stderr
