@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from registry.lookup import Known
 from registry.rules import Strictness
-from registry.unit import Known, Unit
+from registry.unit import Unit
 from registry.wording import fault, named, shown
 from schemas.rim import kind_of
 from xds.metadata import Association, DocumentEntry, Folder, RegistryObject, Submission

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from registry.lookup import Known
 from registry.rules import Strictness
 from registry.rules_registry import Patients, Seen, relations_are_possible
-from registry.unit import Known, Unit
+from registry.unit import Unit
 from registry.versions import Update, following, latest
 from registry.wording import fault, named, shown
 from xds.metadata import Association, DocumentEntry, Submission, SubmissionSet

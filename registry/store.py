@@ -18,9 +18,10 @@ from sqlalchemy.sql import Executable
 
 from registry.bodies import Bodies, new_dictionary
 from registry.database import Connection, Database, DatabaseLost, Row, open_engine
+from registry.lookup import Beyond, Footprint, Known, Lookup, chunks
 from registry.sql import among
 from registry.tables import registry_object, setting
-from registry.unit import Beyond, Footprint, Known, Lookup, Unit, chunks
+from registry.unit import Unit
 from xds.problems import Failure
 
 __all__ = ["DatabaseLost", "Footprint", "Known", "Store", "Unit", "open_engine"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from registry.unit import Known, Unit
+from registry.lookup import Known
+from registry.unit import Unit
 from xds.metadata import Association, DocumentEntry, Folder
 from xds.vocabulary import RELATIONSHIPS, AssociationType, Status
 
@@ -63,6 +64,11 @@ def store_versions(
         unit.add([one.as_version()], patient_id=patient_id, status=status)
         unit.supersede(one.old)
         unit.set_status(one.old, Status.DEPRECATED)
+    patients = {one.logical_id: str(one.new.patient_id) for one in updates}
+    for earlier in unit.versions(patients):
+        # A link change (ITI-64) leaves a version visible with the patient that it was of, until the object comes back to that patient.
+        if earlier.latest and earlier.patient_id == patients[earlier.logical_id]:
+            unit.supersede(earlier)
     moved = {one.old.entry_uuid: one.new.entry_uuid for one in updates if one.old is not None and one.propagates}
     unit.add(_propagated(moved, unit, new_uuid), patient_id=patient_id)
 

@@ -16,6 +16,7 @@ _UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DTM = re.compile(r"[0-9]{4}([0-9]{2}){0,5}")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 _MIME_TYPE = re.compile(r"[^\s/;]+/[^\s/;]+(\s*;.*)?")
+_UNWRITABLE = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 _SHA1 = re.compile(r"[0-9A-Fa-f]{40}")
 _EARLIEST = "00000101000000"
 _DTM_FIELDS = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))
@@ -121,6 +122,9 @@ class Identifier(Value):
         parts = self.split("^")
         if len(parts) != 4 or not parts[0] or parts[1] or parts[2]:
             return "is not of the form id^^^&OID&ISO"
+        # A feed or a command may bring what no XML could.
+        if _UNWRITABLE.search(self):
+            return "holds a control character"
         return _authority_fault(parts[3])
 
 

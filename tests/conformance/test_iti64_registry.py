@@ -114,14 +114,14 @@ def test_the_source_id_can_be_given(registry: Linked) -> None:
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
-def new_title(old: DocumentEntry, previous: str) -> Submission:
-    """A request of ITI-57."""
-    assert old.patient_id is not None
+def new_title(old: DocumentEntry, previous: str, patient_id: Identifier | None = None) -> Submission:
+    """A request of ITI-57; for another patient, where one is given."""
+    owner = patient_id or old.patient_id
+    assert owner is not None
     member = has_member("SubmissionSet", "New", entry_uuid="member", submission_set_status="Original")
-    new = replace(old, entry_uuid="New", version=None, availability_status=None, title=Text.of("Corrected"))
-    return replace(
-        valid(old.patient_id), document_entries=(new,), associations=(replace(member, previous_version=previous),)
-    )
+    changes: dict[str, Any] = {"version": None, "availability_status": None, "patient_id": owner}
+    new = replace(old, entry_uuid="New", title=Text.of("Corrected"), **changes)
+    return replace(valid(owner), document_entries=(new,), associations=(replace(member, previous_version=previous),))
 
 
 def updating(registry: Linked, request: Submission, store: Store | None = None) -> None:
@@ -136,6 +136,15 @@ def test_a_moved_entry_can_be_updated(registry: Linked) -> None:
     updating(registry, new_title(registry.moved(old), "2"))
     assert registry.listed(registry.p2) == [("3", APPROVED)]
     assert registry.listed(registry.p1) == [("1", DEPRECATED)]
+
+
+def test_an_entry_that_an_update_brings_back_is_listed_once(registry: Linked) -> None:
+    """[T 21002] after ITI-64: at Metadata-Level 1 the patient has the latest version, and not what it was before it left."""
+    old = registry.document()
+    registry.change()
+    updating(registry, new_title(registry.moved(old), "2", registry.p1))
+    assert registry.listed(registry.p1) == [("3", APPROVED)]
+    assert registry.listed(registry.p2) == []
 
 
 def test_an_entry_moves_on_to_a_third_patient_and_back(registry: Linked) -> None:

@@ -145,7 +145,9 @@ def test_patients_of_a_domain_are_added_by_name(tmp_path: Path) -> None:
 
 
 def test_a_feed_that_others_can_reach_needs_to_be_wanted(tmp_path: Path) -> None:
-    toml = f'[server]\ndirectory = "{tmp_path}"\nport = 0\n[registry]\nfeed_port = {free_port()}\nfeed_host = "0.0.0.0"\n'
+    toml = (
+        f'[server]\ndirectory = "{tmp_path}"\nport = 0\n[registry]\nfeed_port = {free_port()}\nfeed_host = "0.0.0.0"\n'
+    )
     (tmp_path / "x.toml").write_text(toml)
     command = [sys.executable, "-m", "server.cli", "serve", "--config", str(tmp_path / "x.toml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
