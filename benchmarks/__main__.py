@@ -144,6 +144,27 @@ def queries(bench: Bench) -> None:
         )
 
 
+def many_hits(bench: Bench) -> None:
+    """ITI-18 FindDocuments with 10,000 hits in LeafClass: it must stream."""
+    url, patient = f"{bench.base}/registry", messages.patient(3)
+    stream = (
+        load.request(
+            url, messages.register(messages.submission(patient, documents=200, registered=True)), messages.SIMPLE
+        )
+        for _ in range(50)
+    )
+    load.run(url, [stream], must_hold=SUCCESS, seconds=300)
+    body = messages.stored_query(FindDocuments(patient_id=patient))
+    size = 10_000 * 5_000
+    figures = _download(bench, url, body, size, content_type=messages.SIMPLE)
+    static = bench.directory / "answer.bin"
+    static.write_bytes(os.urandom(1_000_000) * 60)
+    notes = f"first byte {figures[1] * 1000:.0f} ms, memory rises by {figures[2]:.0f} MB"
+    limit = limits.static_uvicorn_mb_per_second(static)
+    bench.add("ITI-18 LeafClass, 10,000 hits", figures[0], "MB/s", limit, "one file from uvicorn, MB/s", notes)
+    static.unlink()
+
+
 def small_documents(bench: Bench) -> None:
     """ITI-41 and ITI-43 of 20 kB."""
     url, content = f"{bench.base}/repository", os.urandom(20_000)
@@ -227,13 +248,15 @@ def large_document(bench: Bench, megabytes: int) -> None:
     static.unlink()
 
 
-def _download(bench: Bench, url: str, body: bytes, at_least: int) -> tuple[float, float, float]:
+def _download(
+    bench: Bench, url: str, body: bytes, at_least: int, content_type: str = messages.MTOM
+) -> tuple[float, float, float]:
     """MB/s, seconds to the first byte of the answer's body, and MB by which the server's memory rises."""
     parts = urlsplit(url)
     with bench.memory() as rise:
         connection = http.client.HTTPConnection(parts.netloc, timeout=600)
         start = time.perf_counter()
-        connection.request("POST", parts.path, body, {"Content-Type": messages.MTOM})
+        connection.request("POST", parts.path, body, {"Content-Type": content_type})
         response = connection.getresponse()
         first, size, buffer = 0.0, 0, bytearray(_BLOCK)
         while count := response.readinto(buffer):
@@ -304,6 +327,7 @@ def main() -> None:
     ):
         registrations(bench)
         queries(bench)
+        many_hits(bench)
         small_documents(bench)
         large_document(bench, arguments.megabytes)
         images(bench, arguments.slices)

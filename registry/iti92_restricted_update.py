@@ -145,11 +145,11 @@ def _problems(one: Update, patient_id: str, unit: Unit) -> Iterator[Problem]:
         yield fault(f"{named(new)}: {one.logical_id} is a {old.kind}", ErrorCode.OBJECT_TYPE_ERROR)
         return
     if new.unique_id != before.unique_id:
-        text = f"uniqueId {shown(new.unique_id)} is not {shown(before.unique_id)}, which cannot change"
+        text = f"uniqueId {shown(new.unique_id or '')} is not {shown(before.unique_id)}, which cannot change"
         yield fault(f"{named(new)}: {text}", ErrorCode.METADATA_IDENTIFIER_ERROR)
     if str(new.patient_id or "") != old.patient_id or patient_id != old.patient_id:
         given = new.patient_id if str(new.patient_id or "") != old.patient_id else patient_id
-        text = f"patientId {shown(given)} is not {shown(old.patient_id)}, which cannot change"
+        text = f"patientId {shown(given or '')} is not {shown(old.patient_id)}, which cannot change"
         yield fault(f"{named(new)}: {text}", ErrorCode.PATIENT_ID_RECONCILIATION_ERROR)
     for field in _FIXED:
         given, kept = getattr(new, field), getattr(before, field)

@@ -230,6 +230,7 @@ def _not_in_a_folder(one: Association, kind: str) -> Problem:
 
 def relations_are_possible(seen: Seen) -> Iterator[Problem]:
     """What is replaced or snapshot is registered, relations lead to documents of the right kind (ITI TF-3 4.2.2.2)."""
+    transformations = _transformations(seen)
     for one in seen.submission.associations:
         kind, target = one.association_type, one.target_object
         if kind not in RELATIONSHIPS:
@@ -244,8 +245,8 @@ def relations_are_possible(seen: Seen) -> Iterator[Problem]:
             yield fault(f"{named(one)}: its target {shown(target)} is a {other}, not a DocumentEntry")
             continue
         yield from _types_fit(one, seen)
-        if kind == AssociationType.APND:
-            yield from _is_no_transformation(one, seen)
+        if kind == AssociationType.APND and target in transformations:
+            yield fault(f"{named(one)}: its target {shown(target)} is a transformation, which is not appended to")
 
 
 def _types_fit(one: Association, seen: Seen) -> Iterator[Problem]:
@@ -261,19 +262,19 @@ def _types_fit(one: Association, seen: Seen) -> Iterator[Problem]:
         )
 
 
-def _is_no_transformation(one: Association, seen: Seen) -> Iterator[Problem]:
-    """A transformation may be replaced but not appended to (ITI TF-3 4.2.2.2.3)."""
-    transforms = any(
-        each.source_object == one.target_object and each.association_type == AssociationType.XFRM
-        for each in seen.submission.associations
-    )
-    known = seen.known.get(one.target_object)
-    if not transforms and known is not None and known.kind == "DocumentEntry":
-        transforms = seen.unit.is_source_of(known, AssociationType.XFRM)
-    if transforms:
-        yield fault(
-            f"{named(one)}: its target {shown(one.target_object)} is a transformation, which is not appended to"
-        )
+def _transformations(seen: Seen) -> set[str]:
+    """Of the documents that are appended to those that are transformations, which may only be replaced (ITI TF-3 4.2.2.2.3).
+
+    Each is looked at once, however many associations lead to it.
+    """
+    associations = seen.submission.associations
+    appended = {one.target_object for one in associations if one.association_type == AssociationType.APND}
+    found = {one.source_object for one in associations if one.association_type == AssociationType.XFRM}
+    for target in appended - found:
+        known = seen.known.get(target)
+        if known is not None and known.kind == "DocumentEntry" and seen.unit.is_source_of(known, AssociationType.XFRM):
+            found.add(target)
+    return found
 
 
 RegistryRule = Callable[[Seen], Iterator[Problem]]

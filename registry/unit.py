@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, insert, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.sql import Executable
 
 from registry.bodies import Bodies
@@ -96,6 +96,20 @@ _REKEY = [
     for table in (document_entry, submission_set, folder, association)
 ]
 
+
+def _hide_earlier(kind: Kind) -> Executable:
+    """Of the versions of a logical object that one patient has, only the newest is a latest one."""
+    table = BY_KIND[kind]
+    c, other, later = table.c, table.alias(), table.alias()
+    several = select(other.c.logical_id).where(other.c.patient_id == bindparam("new"), other.c.version > 1)
+    newest = select(func.max(later.c.version)).where(
+        later.c.patient_id == bindparam("new"), later.c.logical_id == c.logical_id
+    )
+    mine = (c.patient_id == bindparam("new")) & (c.latest == 1) & c.logical_id.in_(several)
+    return update(table).where(mine & (c.version < newest.scalar_subquery())).values(latest=0)
+
+
+_HIDE_EARLIER = [_hide_earlier("DocumentEntry"), _hide_earlier("Folder")]
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
@@ -254,6 +268,9 @@ class Unit:
         self._waiting.append((_SUBSUME, rows))
         for statement in (*_REKEY_OBJECTS, *_REKEY):
             self._waiting.append((statement, [{"old": subsumed, "new": survivor}]))
+        # A link change (ITI-64) may have left one version with each of the two.
+        for hide in _HIDE_EARLIER:
+            self._waiting.append((hide, [{"new": survivor}]))
 
     def add(self, objects: Iterable[RegistryObject], *, patient_id: str, status: Status = Status.APPROVED) -> None:
         """New objects. Associations are kept with `patient_id`, the SubmissionSet's; everything else with its own."""

@@ -240,3 +240,13 @@ def test_all_entries_move_or_none(registry: Linked, made: int) -> None:
 
     assert registry.refused_change(by=fails) == [("XDSRegistryError", "no more ids")]
     assert registry.listed(registry.p1) == [("1", APPROVED)] * 3
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_merge_after_a_link_change_shows_the_newest_version_only(registry: Linked, swapped: bool) -> None:
+    """What a link change left with each of two patients is one object's versions when they are one patient (ITI TF-2 3.8.4.2)."""
+    registry.document()
+    registry.change()
+    surviving, subsumed = (registry.p1, registry.p2) if swapped else (registry.p2, registry.p1)
+    merge_patients(registry.store, surviving=surviving, subsumed=subsumed)
+    assert registry.listed(surviving) == [("2", APPROVED)]

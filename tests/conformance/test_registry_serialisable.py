@@ -26,6 +26,7 @@ from benchmarks.registries import (
     Transactions,
     folder_submission,
     into_folder,
+    link,
     merge_now,
     new_uuid,
     opened,
@@ -403,10 +404,8 @@ def test_what_waits_is_one_transaction(registry: Registry, counted: Transactions
     made = [valid(one) for one in patients]
     held = Held(registry.store)
     before = counted.count
-    futures = [registry.store.write_later(footprint(), lambda unit, one=one: unit.add_patient(str(one))) for one in patients]  # fmt: skip
     later = [later_registered(registry, one) for one in made]
     held.let_go()
-    assert [future.result(PATIENCE_S) for future in futures] == [False] * 20
     assert [future.result(PATIENCE_S).succeeded for future in later] == [True] * 20
     assert counted.count - before == 1
 
@@ -477,6 +476,46 @@ def test_what_the_database_refuses_is_its_owners_alone(registry: Registry) -> No
     assert [future.result(PATIENCE_S).succeeded for future in later] == [True] * 3
     assert [len(registry.found(one)) for one in patients] == [1, 1, 1]
     assert twice not in {str(one) for one, _ in list_patients(registry.store)}
+
+
+class Statements(Database):
+    """A database that counts the statements of its transactions."""
+
+    def __init__(self, of: Database) -> None:
+        super().__init__(of.engine)
+        self.count = 0
+
+    @contextmanager
+    def transaction(self, keys: Any) -> Iterator[Connection]:
+        with super().transaction(keys) as connection:
+            rows = connection.rows
+
+            def counted(*arguments: Any) -> Any:
+                self.count += 1
+                return rows(*arguments)
+
+            connection.rows = counted  # type: ignore[method-assign, assignment]
+            yield connection
+
+
+def test_a_message_of_many_associations_does_not_hold_the_writer_up(database: str) -> None:
+    """However many addenda of one document a message holds, the others that wait to write wait for as many statements."""
+    store = opened(database)
+    try:
+        registry = Registry(store)
+        store.database.dispose()
+        store.database = counting = Statements(store.database)
+        counts = []
+        for number in (2, 400):
+            target = registry.registered(valid(registry.p1)).entry_uuid
+            links = [link(APND, "Document0", target, entry_uuid=f"a{n}") for n in range(number)]
+            before = counting.count
+            assert registry.register(with_links(valid(registry.p1), *links)).succeeded
+            counts.append(counting.count - before)
+        assert counts[0] > 0
+        assert counts[1] - counts[0] <= 2, "the lists of ids are looked up in a few parts, and nothing one by one"
+    finally:
+        store.close()
 
 
 def test_work_of_one_patient_is_done_in_the_order_in_which_it_came(registry: Registry) -> None:
