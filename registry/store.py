@@ -28,7 +28,7 @@ __all__ = ["DatabaseLost", "Footprint", "Known", "Store", "Unit", "open_engine"]
 
 T = TypeVar("T")
 #: Most units of work in one transaction.
-_MAX_GROUP = 64
+_MAX_GROUP = 48
 
 _DICTIONARY = "body-dictionary"
 _SETTING = select(setting.c.value).where(setting.c.name == bindparam("name"))
