@@ -23,16 +23,14 @@ _EVENTS = (*_ADDED, *_REVISED, *_MERGED, *_LINKED)
 #: Of a message only these are read, and to this field; whatever else it holds costs nothing.
 _LAST_FIELD = {"PID": 3, "MRG": 1}
 _MAX_SEGMENT_CHARS = 16 * 1024
+#: The library makes objects for each: 32 repetitions of a CX with all its components and subcomponents have fewer.
+_MAX_DELIMITERS = 1000
 _MAX_REPETITIONS = 32
 _SEPARATORS = "|^~\\&"
 #: HL7 v2's way of saying that a field is empty (2.5 2.5.3).
 _NULL = '""'
 #: What may be gone when the sender tries again: AR, "system temporarily unable", and not AE.
 TEMPORARY = frozenset({ErrorCode.REGISTRY_BUSY, ErrorCode.REGISTRY_NOT_AVAILABLE, ErrorCode.REGISTRY_OUT_OF_RESOURCES})
-#: ITI TF-3 Table 4.2.3.1.7-2: an identifier's value.
-_MAX_ID_CHARS = 256
-#: What XML 1.0 cannot say (2.2), or would not give back from an attribute: HL7 v2 can say it.
-_NO_TEXT = re.compile(r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 _CHARSETS = {"": "", "ASCII": "ascii", "UNICODE UTF-8": "utf-8", "UNICODE": "utf-8", "UTF-8": "utf-8"}
 
 
@@ -145,6 +143,9 @@ def _parsed(lines: Sequence[str]) -> hl7.Message:
         if len(line) > _MAX_SEGMENT_CHARS:
             limit = f"is longer than the limit of {_MAX_SEGMENT_CHARS} characters"
             raise Refusal("AR", f"the segment {line[:3]} {limit}", f"{line[:3]}^1^1^102")
+        if (delimiters := sum(map(line.count, _SEPARATORS))) > _MAX_DELIMITERS:
+            limit = f"has {delimiters} separators in the fields that are read; the limit is {_MAX_DELIMITERS}"
+            raise Refusal("AE", f"the segment {line[:3]} {limit}", f"{line[:3]}^1^1^102")
     if any(line.startswith("MSH|") for line in lines[1:]):
         raise Refusal("AE", "the frame has a second segment MSH; each message needs one of its own", "MSH^2^0^100")
     return hl7.parse("\r".join(kept))
@@ -267,18 +268,11 @@ def _identifier(cx: str, field: str, place: str, authorities: Sequence[Authority
             return None, False
         known = not authorities or any(one.universal_id == universal_id for one in authorities)
     identifier = Identifier(f"{number}^^^&{universal_id}&ISO")
-    if (fault := fault_of(identifier)) is not None:
+    if (fault := identifier.unkeepable or identifier.fault) is not None:
         if not known:
             return None, False
         raise Refusal("AE", f"{field} {str(identifier)[:80]} {fault}", f"{place}^102")
     return identifier, known
-
-
-def fault_of(identifier: Identifier) -> str | None:
-    """Why metadata cannot hold a patient id, as the end of a sentence. Judged here, before the first event of a message is told."""
-    if len(identifier) > _MAX_ID_CHARS:
-        return f"has {len(identifier)} characters; {_MAX_ID_CHARS} are allowed"
-    return "holds a character that is no text" if _NO_TEXT.search(identifier) else identifier.fault
 
 
 # --- the acknowledgement ----------------------------------------------------------------------------------------------

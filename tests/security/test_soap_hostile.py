@@ -15,6 +15,7 @@ from soap.operations import Limits
 from soap.receiving import Receiver
 from soap.spool import Spool
 from soap.xop import check_references, normalize, resolve
+from tests.counting import calls_of
 from xds.messages import Document
 
 LIMITS = Limits(
@@ -219,21 +220,24 @@ def test_a_boundary_is_needed_and_bounded(content_type: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "content_type",
     [
-        "multipart/related;" + " " * 60_000 + "=",
-        "multipart/related; boundary=b;" + "a" * 60_000,
-        "multipart/related; boundary=b" + ';x="' * 15_000,
-        'multipart/related; boundary=b; x="' + "\\" * 60_000,
+        "multipart/related;" + " " * 600_000 + "=",
+        "multipart/related; boundary=b;" + "a" * 600_000,
+        "multipart/related; boundary=b" + ';x="' * 150_000,
+        'multipart/related; boundary=b; x="' + "\\" * 600_000,
     ],
 )
 def test_a_content_type_is_read_in_linear_time(content_type: str) -> None:
+    """A fraction of a second, of whatever machine; an expression that tries each place again would take many minutes."""
     started = time.process_time()
     parse_content_type(content_type)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 30
 
 
 def test_many_near_boundaries_cost_linear_time(tmp_path: Path) -> None:
     """A body full of beginnings of boundaries must not make the reader slow."""
-    with Spool(tmp_path) as spool:
-        started = time.process_time()
-        receive(ROOT + PART + b"\r\n--" * 100_000 + b"\r\n--b--", spool)
-        assert time.process_time() - started < 5
+
+    def cost(beginnings: int) -> int:
+        with Spool(tmp_path) as spool:
+            return calls_of(lambda: receive(ROOT + PART + b"\r\n--" * beginnings + b"\r\n--b--", spool))
+
+    assert cost(80_000) < 4.5 * cost(20_000)
