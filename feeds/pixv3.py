@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 
-from feeds.adt import TEMPORARY, Authority, fault_of
+from feeds.adt import TEMPORARY, Authority
 from soap.operations import Call, Operation, Reply
 from xds.patients import PatientAdded, PatientEvent, PatientsMerged
 from xds.problems import ErrorCode, Failure, Problem, fail
@@ -130,7 +130,7 @@ def _of_domain(ids: Sequence[_InstanceIdentifier], authorities: Sequence[Authori
         if one.root not in known if known else not is_oid(one.root):
             continue
         identifier = Identifier.of(one.extension, one.root)
-        if (fault := fault_of(identifier)) is not None:
+        if (fault := identifier.unkeepable or identifier.fault) is not None:
             raise _wrong(f"the patient id {one} {fault}")
         found[identifier] = None
     return list(found)

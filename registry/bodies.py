@@ -39,6 +39,7 @@ class Bodies:
     """Texts to bytes and back."""
 
     def __init__(self, dictionary: bytes) -> None:
+        self.dictionary = dictionary
         self._dictionary = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
         # Neither direction may be used by two threads at once.
         self._local = threading.local()

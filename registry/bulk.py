@@ -22,10 +22,10 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.bodies import Bodies
-from registry.rows import later_version_of, row_of
+from registry.rows import identity_of, row_of
 from registry.schema import upgrade
 from registry.store import Store, open_engine
-from registry.tables import BY_KIND, patient, registry_object, setting
+from registry.tables import BY_KIND, SHORT_STATUS, patient, registry_object
 from schemas import rim
 from schemas.attributes import Kind
 from xds.metadata import Association, RegistryObject
@@ -84,8 +84,7 @@ def load(
     """
     start = time.perf_counter()
     counts: dict[Kind, int] = dict.fromkeys(BY_KIND, 0)
-    ((dictionary,),) = store.rows(_DICTIONARY, {"name": "body-dictionary"})
-    with _writer(store) as write, _batches(parts, bytes(dictionary), processes) as batches:
+    with _writer(store) as write, _batches(parts, store.bodies.dictionary, processes) as batches:
         for batch in batches:
             write(batch)
             for kind, table in BY_KIND.items():
@@ -97,14 +96,13 @@ def load(
     return Loaded(counts, end - start, end - stored)
 
 
-_DICTIONARY = select(setting.c.value).where(setting.c.name == bindparam("name"))
-
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     table.name: tuple(column.name for column in table.columns)
     for table in (*BY_KIND.values(), registry_object, patient)
 }
+_IDENTITY_IN_ORDER = itemgetter(*_COLUMNS[registry_object.name])
 _IN_ORDER = {kind: itemgetter(*_COLUMNS[table.name]) for kind, table in BY_KIND.items()}
 
 
@@ -119,10 +117,10 @@ def rows_of(settled: Iterable[Settled], bodies: Bodies) -> Batch:
         for one in submitted.objects:
             kind = rim.kind_of(one)
             owner = submitted.patient_id if isinstance(one, Association) else str(one.patient_id)
-            status = "Deprecated" if one.availability_status == Status.DEPRECATED else "Approved"
+            status = SHORT_STATUS[one.availability_status or Status.APPROVED]
             row = row_of(one, patient_id=owner, status=status, body=bodies.blob(rim.render(one)))
             of_kind[kind].append(_IN_ORDER[kind](row))
-            identities.append((row["entry_uuid"], kind, owner, row.get("unique_id"), later_version_of(row)))
+            identities.append(_IDENTITY_IN_ORDER(identity_of(row, kind)))
     batch[patient.name] = [(one, None) for one in sorted(patients)]
     return batch
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Engine, PoolProxiedConnection, create_engine, event, make_url
+from sqlalchemy import Engine, NullPool, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy.sql import Executable
 
 from registry.sql import Prepared
@@ -144,13 +144,7 @@ class Database:
         if self.is_sqlite:
             self._reading = engine
         else:
-            self._reading = create_engine(
-                engine.url,
-                isolation_level="AUTOCOMMIT",
-                pool_size=engine.pool.size(),  # type: ignore[attr-defined]
-                max_overflow=engine.pool.size(),  # type: ignore[attr-defined]
-                pool_reset_on_return=None,
-            )
+            self._reading = create_engine(engine.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
             event.listen(self._reading, "connect", _set_up_postgresql)
 
     def dispose(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from registry.selects import ENTRY_UUID, SOURCE_OBJECT, TARGET_OBJECT, Columns, Search
-from registry.sql import MAX_LIST
+from registry.sql import chunks
 from registry.store import Store
 from schemas.attributes import Kind
 from xds.problems import ErrorCode, fail
@@ -47,12 +47,6 @@ _HAS_MEMBER = str(AssociationType.HAS_MEMBER)
 _NO_LIMIT = 2**31 - 1
 
 # --- finding ----------------------------------------------------------------------------------------------------------
-
-
-def chunks(ids: Iterable[str]) -> list[list[str]]:
-    """The ids, each once, in lists that a statement can take."""
-    unique = list(dict.fromkeys(ids))
-    return [unique[start : start + MAX_LIST] for start in range(0, len(unique), MAX_LIST)]
 
 
 @dataclass(frozen=True, slots=True)

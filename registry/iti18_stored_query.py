@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from registry import selects
-from registry.finders import FINDERS, PAGE, SINGLE_PATIENT, Found, Reader, Row, chunks
+from registry.finders import FINDERS, PAGE, SINGLE_PATIENT, Found, Reader, Row
 from registry.selects import BODY, ENTRY_UUID, MORE, PATIENT_ID, STATUS
+from registry.sql import chunks
 from registry.store import Store
+from registry.tables import STATUS_URN
 from schemas import rim
 from schemas.attributes import Kind
 from xds.messages import QueryResult
 from xds.problems import ErrorCode, Failure, Problem, fail
 from xds.queries import ReturnType, StoredQuery
-from xds.vocabulary import Status
 
 #: So many texts are read at a time.
 _CHUNK = 256
-_STATUS_URN = {status.name.capitalize(): str(status) for status in Status}
 
 
 def stored_query(
@@ -92,7 +92,7 @@ def _written(found: Found, store: Store, home: str | None) -> list[str]:
             complete(
                 kind,
                 body if home is None else _at_home(body, home),
-                status=_STATUS_URN[row[STATUS]],
+                status=STATUS_URN[row[STATUS]],
                 patient_id=None if kind == "Association" else row[PATIENT_ID],
                 last_update_time=row[MORE] if kind == "Folder" else None,
             )

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from registry import rules_registry
 from registry.codes import Codes, codes_are_known
-from registry.rules import STRICT, Strictness
+from registry.rules import RULES, STRICT, Rule, Strictness
 from registry.rules_registry import Patients, Seen, deprecated_with, ids_to_look_up, look
 from registry.store import Footprint, Known, Store, Unit
 from registry.unit import rows_of
@@ -111,9 +111,11 @@ def as_submitted(problems: Iterable[Problem], submission: Submission, assigned: 
     ]
 
 
-def check_message(submission: Submission, *, strictness: Strictness, codes: Codes | None) -> list[Problem]:
+def check_message(
+    submission: Submission, *, strictness: Strictness, codes: Codes | None, rules: Iterable[Rule] = RULES
+) -> list[Problem]:
     """Every fault that the message alone shows."""
-    problems = strictness.check(submission)
+    problems = strictness.check(submission, rules)
     if codes is not None:
         problems += strictness.judged("codes_are_known", codes_are_known(submission, codes))
     return problems

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from registry import rules
-from registry.codes import Codes, codes_are_known
-from registry.iti42_register import as_submitted, with_ids
+from registry.codes import Codes
+from registry.iti42_register import as_submitted, check_message, with_ids
 from registry.rules import STRICT, Strictness
-from registry.rules_registry import Patients, ids_to_look_up
-from registry.rules_update import STATUSES, Request, check, ids_are_new
+from registry.rules_registry import Patients, ids_to_look_up, look
+from registry.rules_update import STATUSES, Request, check
 from registry.store import Footprint, Known, Store, Unit
 from registry.versions import Update, latest, store_versions
 from registry.wording import fault, named, shown
@@ -51,7 +51,7 @@ def update(
 
     Failure with every problem found, and then nothing is changed.
     """
-    problems = check_message(submission, strictness, codes)
+    problems = check_message(submission, strictness=strictness, codes=codes, rules=UPDATE_RULES)
     if len(submission.submission_sets) != 1:
         raise Failure(problems)
     moment = Timestamp.at(now())
@@ -60,8 +60,7 @@ def update(
 
     def work(unit: Unit) -> Outcome:
         request, found = _read(assigned, logical, unit)
-        found += ids_are_new(assigned, unit)
-        found += check(request, unit, patients, strictness)
+        found += check(request, look(assigned, unit, patients), strictness)
         found = [*problems, *as_submitted(found, submission, assigned)]
         if errors(found):
             raise Failure(found)
@@ -69,14 +68,6 @@ def update(
         return Outcome.of(found)
 
     return store.write(footprint(assigned, logical, store), work, alone=True)
-
-
-def check_message(submission: Submission, strictness: Strictness, codes: Codes | None) -> list[Problem]:
-    """Every fault that the message alone shows."""
-    problems = strictness.check(submission, UPDATE_RULES)
-    if codes is not None:
-        problems += strictness.judged("codes_are_known", codes_are_known(submission, codes))
-    return problems
 
 
 def versioned(submission: Submission) -> tuple[DocumentEntry | Folder, ...]:

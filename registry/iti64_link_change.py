@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from registry.store import Footprint, Known, Store, Unit
-from registry.versions import following
+from registry.versions import following, moved_copies
 from registry.wording import shown
 from xds.metadata import Association, DocumentEntry, Folder, RegistryObject, SubmissionSet, has_member
 from xds.patients import LinkChanged
@@ -117,21 +117,10 @@ def _new_version(
 
 def _relations(moved: dict[str, str], stays: bool, unit: Unit, new_uuid: Callable[[], str]) -> list[Association]:
     """Relationships and memberships between two that move; where the patient stays, those with others too."""
-    copies = []
-    for one in following(moved, unit):
-        if stays or (one.source_object in moved and one.target_object in moved):
-            uuid = new_uuid()
-            copies.append(
-                replace(
-                    one,
-                    entry_uuid=uuid,
-                    logical_id=uuid,
-                    version="1",
-                    source_object=moved.get(one.source_object, one.source_object),
-                    target_object=moved.get(one.target_object, one.target_object),
-                )
-            )
-    return copies
+    kept = [
+        one for one in following(moved, unit) if stays or (one.source_object in moved and one.target_object in moved)
+    ]
+    return moved_copies(kept, moved, new_uuid)
 
 
 def _submission_set(

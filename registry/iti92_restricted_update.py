@@ -6,18 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from registry.codes import Codes
-from registry.iti42_register import as_submitted, with_ids
-from registry.iti57_update import check_message, footprint, logical_ids
+from registry.iti42_register import as_submitted, check_message, with_ids
+from registry.iti57_update import UPDATE_RULES, footprint, logical_ids
 from registry.rules import STRICT, Strictness
-from registry.rules_registry import Patients
-from registry.rules_update import (
-    annotations_are_right,
-    ids_are_new,
-    patient_is_usable,
-    previous_version_is_latest,
-    submission_set_is_new,
-    updated_once,
-)
+from registry.rules_registry import Patients, look
+from registry.rules_update import annotations_are_right, check_submission, previous_version_is_latest, updated_once
 from registry.store import Known, Store, Unit
 from registry.versions import Update, latest, store_versions
 from registry.wording import fault, named, shown
@@ -47,7 +40,10 @@ def restricted_update(
 
     A new version of a Deprecated entry is Deprecated as well.
     """
-    problems = [*check_message(submission, strictness, codes), *_only_entries(submission)]
+    problems = [
+        *check_message(submission, strictness=strictness, codes=codes, rules=UPDATE_RULES),
+        *_only_entries(submission),
+    ]
     if len(submission.submission_sets) != 1:
         raise Failure(problems)
     assigned = with_ids(submission, new_uuid, Timestamp.at(now()))
@@ -56,8 +52,7 @@ def restricted_update(
 
     def work(unit: Unit) -> Outcome:
         updates, found = _updates(assigned, logical, unit)
-        found += [*ids_are_new(assigned, unit), *submission_set_is_new(submission_set, unit), *updated_once(updates)]
-        found += patient_is_usable(str(submission_set.patient_id or ""), unit, patients, strictness)
+        found += [*check_submission(look(assigned, unit, patients), strictness), *updated_once(updates)]
         for one in updates:
             found += _problems(one, str(submission_set.patient_id or ""), unit)
         found = [*problems, *as_submitted(found, submission, assigned)]

@@ -11,7 +11,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.sql import Executable
 
 from registry.database import Connection
-from registry.sql import MAX_LIST, among
+from registry.sql import among, chunks
 from registry.tables import BY_KIND, patient, registry_object
 from schemas.attributes import Kind
 
@@ -193,10 +193,3 @@ class Lookup:
         if patient_id not in self._patients:
             return self._look_up_patients([patient_id])[patient_id]
         return self._subsumed_by[patient_id]
-
-
-def chunks(values: Iterable[str]) -> Iterator[list[str]]:
-    """The values, each once and in order, in lists that a statement can take."""
-    unique = sorted(set(values))
-    for start in range(0, len(unique), MAX_LIST):
-        yield unique[start : start + MAX_LIST]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from sqlalchemy import select
@@ -13,26 +12,16 @@ from xds.patients import LinkChanged, PatientAdded, PatientEvent, PatientsMerged
 from xds.problems import ErrorCode, fail
 from xds.values import Identifier
 
-#: ITI TF-3 Table 4.2.3.1.7-2: an identifier's value.
-_MAX_CHARS = 256
-_NO_TEXT = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 _ALL = select(patient.c.patient_id, patient.c.subsumed_by).order_by(patient.c.patient_id)
 
 
 def add_patient(store: Store, patient_id: Identifier) -> bool:
     """Makes a patient known. False when it was; ValueError for an id that is no CX, or has more than 256 characters."""
-    fault = patient_id.fault or _unkeepable(patient_id)
+    fault = patient_id.fault or patient_id.unkeepable
     if fault is not None:
         raise ValueError(f"patient id {str(patient_id)[:256]!r} {fault}")
     footprint = Footprint(patients=frozenset({str(patient_id)}))
     return store.write(footprint, lambda unit: unit.add_patient(str(patient_id)))
-
-
-def _unkeepable(patient_id: Identifier) -> str | None:
-    """Why no database would take it, as the end of a sentence: HL7 v2 can say more than XML can."""
-    if len(patient_id) > _MAX_CHARS:
-        return f"has {len(patient_id)} characters; {_MAX_CHARS} are allowed"
-    return "holds a character that is no text" if _NO_TEXT.search(patient_id) else None
 
 
 def list_patients(store: Store) -> list[tuple[Identifier, Identifier | None]]:
@@ -49,7 +38,7 @@ def merge_patients(store: Store, *, surviving: Identifier, subsumed: Identifier)
     Failure (XDSUnknownPatientId) where one of them is not known or was itself merged away, or both are the same; nothing is changed.
     """
     for one in (surviving, subsumed):
-        if (reason := _unkeepable(one)) is not None:
+        if (reason := one.unkeepable) is not None:
             raise fail(ErrorCode.UNKNOWN_PATIENT_ID, f"patient {str(one)[:256]!r} {reason}")
     footprint = Footprint(patients=frozenset({str(surviving), str(subsumed)}))
     store.write(footprint, lambda unit: _merge(unit, str(surviving), str(subsumed)), alone=True)

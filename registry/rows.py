@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry.sql import json_array
+from schemas.attributes import Kind
 from xds.metadata import Association, Author, DocumentEntry, Folder, RegistryObject, SubmissionSet
 from xds.values import Code, Timestamp, normal
 
@@ -54,9 +55,15 @@ def row_of(one: RegistryObject, *, patient_id: str, status: str, body: bytes) ->
             }
 
 
-def later_version_of(row: Mapping[str, Any]) -> str | None:
-    """The logicalID as registry_object holds it: None for a first version, which is most objects."""
-    return None if row["logical_id"] == row["entry_uuid"] else str(row["logical_id"])
+def identity_of(row: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """The row of registry_object for the row of an object. A first version, which most objects are, needs no logicalID there."""
+    return {
+        "entry_uuid": row["entry_uuid"],
+        "kind": kind,
+        "patient_id": row["patient_id"],
+        "unique_id": row.get("unique_id"),
+        "logical_id": None if row["logical_id"] == row["entry_uuid"] else str(row["logical_id"]),
+    }
 
 
 def _document_entry(one: DocumentEntry) -> dict[str, Any]:

@@ -24,7 +24,7 @@ Level = Literal["error", "warning", "off"]
 
 _UPDATE_SLOTS = ("previous_version", "association_propagation", "original_status", "new_status")
 #: The associations that may have a documentation code (ITI TF-3 4.2.2.2).
-_DOCUMENTED = frozenset({AssociationType.RPLC, AssociationType.XFRM, AssociationType.APND, AssociationType.XFRM_RPLC})
+DOCUMENTED = frozenset({AssociationType.RPLC, AssociationType.XFRM, AssociationType.APND, AssociationType.XFRM_RPLC})
 
 
 def objects_are_recognized(submission: Submission) -> Iterator[Problem]:
@@ -132,7 +132,7 @@ def associations_are_legal(submission: Submission) -> Iterator[Problem]:
             yield fault(f"{named(one)}: it leads from {shown(one.source_object)} to itself")
         if one.target_object in sets:
             yield fault(f"{named(one)}: its target {shown(one.target_object)} is a SubmissionSet, which nothing may be")
-        if kind not in _DOCUMENTED and one.documentation is not None:
+        if kind not in DOCUMENTED and one.documentation is not None:
             yield fault(f"{named(one)}: a {_short(kind)} association has no documentation code")
         if kind == AssociationType.HAS_MEMBER:
             yield from _membership(one, kinds)

@@ -7,8 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from registry.lookup import Known
-from registry.rules import Strictness
-from registry.rules_registry import Patients, Seen, relations_are_possible
+from registry.rules import DOCUMENTED, Strictness
+from registry.rules_registry import (
+    Seen,
+    ids_are_new,
+    patient_is_known,
+    patient_is_not_merged_away,
+    relations_are_possible,
+)
 from registry.unit import Unit
 from registry.versions import Update, following, latest
 from registry.wording import fault, named, shown
@@ -18,8 +24,6 @@ from xds.vocabulary import RELATIONSHIPS, AssociationType, Status
 
 STATUSES = {str(status): status for status in Status}
 _OPERATION, _UPDATE = ErrorCode.METADATA_UPDATE_OPERATION_ERROR, ErrorCode.METADATA_UPDATE_ERROR
-#: The associations that may have a documentation code (ITI TF-3 4.2.2.2).
-_DOCUMENTED = RELATIONSHIPS - {AssociationType.SIGNS, AssociationType.IS_SNAPSHOT_OF}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,10 @@ class Request:
         return {one.old.entry_uuid: one.new.entry_uuid for one in self.updates if one.old is not None}
 
 
-def check(request: Request, unit: Unit, patients: Patients, strictness: Strictness) -> Iterator[Problem]:
-    yield from submission_set_is_new(request.submission_set, unit)
-    yield from patient_is_usable(request.patient_id, unit, patients, strictness)
+def check(request: Request, seen: Seen, strictness: Strictness) -> Iterator[Problem]:
+    """Every fault of a request that the registry shows."""
+    unit = seen.unit
+    yield from check_submission(seen, strictness)
     for one in request.updates:
         yield from annotations_are_right(one)
         yield from _version_fits(one)
@@ -55,12 +60,12 @@ def check(request: Request, unit: Unit, patients: Patients, strictness: Strictne
         yield from _status_can_be_changed(status, request, unit)
 
 
-def ids_are_new(assigned: Submission, unit: Unit) -> Iterator[Problem]:
-    """An id that is a UUID is not registered yet: a new version has an id of its own (ITI TF-3 4.2.3.1.1)."""
-    known = unit.known(one.entry_uuid for one in assigned.objects)
-    for one in assigned.objects:
-        if one.entry_uuid in known:
-            yield fault(f"{named(one)}: the id is registered already, as a {known[one.entry_uuid].kind}")
+def check_submission(seen: Seen, strictness: Strictness) -> Iterator[Problem]:
+    """What an update must be as any submission: its ids and its SubmissionSet are new, its patient is known."""
+    yield from ids_are_new(seen)
+    yield from submission_set_is_new(seen.submission.submission_sets[0], seen.unit)
+    yield from patient_is_not_merged_away(seen)
+    yield from strictness.judged(patient_is_known.__name__, patient_is_known(seen))
 
 
 def submission_set_is_new(submission_set: SubmissionSet, unit: Unit) -> Iterator[Problem]:
@@ -68,16 +73,6 @@ def submission_set_is_new(submission_set: SubmissionSet, unit: Unit) -> Iterator
     if submission_set.unique_id and (used := unit.by_unique_id([str(submission_set.unique_id)])):
         text = f"the uniqueId {shown(submission_set.unique_id)} is used by a registered {used[0].kind}"
         yield fault(f"{named(submission_set)}: {text}", ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY)
-
-
-def patient_is_usable(patient_id: str, unit: Unit, patients: Patients, strictness: Strictness) -> Iterator[Problem]:
-    """The patient is known, and was not merged into another one."""
-    into = unit.survivor(patient_id)
-    if into != patient_id:
-        yield fault(f"patient {shown(patient_id)} has been merged into {shown(into)}", ErrorCode.UNKNOWN_PATIENT_ID)
-    elif patients == "known" and patient_id and not unit.patient_is_known(patient_id):
-        problem = fault(f"patient {shown(patient_id)} is not known to this registry", ErrorCode.UNKNOWN_PATIENT_ID)
-        yield from strictness.judged("patient_is_known", [problem])
 
 
 def annotations_are_right(
@@ -183,7 +178,7 @@ def _can_be_submitted(one: Association, request: Request, unit: Unit) -> Iterato
     if kind not in RELATIONSHIPS and kind != AssociationType.HAS_MEMBER:
         yield fault(f"{named(one)}: associationType {shown(kind)} is none that can be submitted")
         return
-    if one.documentation is not None and kind not in _DOCUMENTED:
+    if one.documentation is not None and kind not in DOCUMENTED:
         yield fault(f"{named(one)}: a {kind.rpartition(':')[2]} association has no documentation code")
     if one.source_object == one.target_object:
         yield fault(f"{named(one)}: it leads from {shown(one.source_object)} to itself")

@@ -26,12 +26,12 @@ from sqlalchemy import (
     true,
 )
 
-from registry.sql import MAX_LIST, among, holds, holds_like, json_value
-from registry.tables import BY_KIND, patient, registry_object
+from registry.sql import among, chunks, holds, holds_like, json_value
+from registry.tables import BY_KIND, SHORT_STATUS, patient, registry_object
 from schemas.attributes import Kind
 from xds.queries import Codes
 from xds.values import Timestamp, normal
-from xds.vocabulary import ON_DEMAND, Status
+from xds.vocabulary import ON_DEMAND
 
 Bound = tuple[Select[Any], dict[str, Any]]
 #: "whole" rows have the body; "keys" are the same rows with NULL in its place.
@@ -48,7 +48,6 @@ _MORE: dict[Kind, tuple[str, ...]] = {
     "Folder": ("last_update_time",),
     "Association": ("source_object", "target_object"),
 }
-_SHORT_STATUS = {str(status): status.name.capitalize() for status in Status}
 
 
 class Search:
@@ -76,17 +75,16 @@ class Search:
     def one_of(self, column: str, values: Iterable[str], condition: str = "in") -> Search:
         """The column is one of the values; with "not in" none of them."""
         # The drivers take a str, and of its subclasses they make what they like.
-        unique = list(dict.fromkeys(map(str, values)))
+        lists = chunks(map(str, values)) or [[]]
         name = f"{column} {condition}".replace(" ", "_")
-        chunks = [unique[start : start + MAX_LIST] for start in range(0, len(unique), MAX_LIST)] or [[]]
-        self._shape.append((condition, column, name, len(chunks)))
-        for n, chunk in enumerate(chunks):
+        self._shape.append((condition, column, name, len(lists)))
+        for n, chunk in enumerate(lists):
             self._bound[f"{name}_{n}"] = chunk
         return self
 
     def status(self, statuses: Iterable[str]) -> Search:
         """Its status is one of these, given as URNs."""
-        return self.one_of("status", [_SHORT_STATUS.get(one, one) for one in statuses])
+        return self.one_of("status", [SHORT_STATUS.get(one, one) for one in statuses])
 
     def latest(self, metadata_level: int) -> Search:
         """At level 1, it is the latest version of its logical object."""
@@ -222,8 +220,8 @@ def _condition(kind: Kind, condition: Condition) -> ColumnElement[bool]:
     raise AssertionError(what)
 
 
-def _one_of(column: ColumnElement[Any], parameter: str, chunks: int) -> ColumnElement[bool]:
-    return or_(*(among(column, f"{parameter}_{n}") for n in range(chunks)))
+def _one_of(column: ColumnElement[Any], parameter: str, lists: int) -> ColumnElement[bool]:
+    return or_(*(among(column, f"{parameter}_{n}") for n in range(lists)))
 
 
 def _in_time(kind: Kind, column: ColumnElement[Any], parameter: str, side: str, unless: str) -> ColumnElement[bool]:

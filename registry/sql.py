@@ -36,6 +36,12 @@ def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     return column.in_(bindparam(name, expanding=True))
 
 
+def chunks(values: Iterable[str]) -> list[list[str]]:
+    """The values, each once and in their order, in lists that a statement can take."""
+    unique = list(dict.fromkeys(values))
+    return [unique[start : start + MAX_LIST] for start in range(0, len(unique), MAX_LIST)]
+
+
 class _Condition(ColumnElement[bool]):
     """A condition on a column of several values and a bound parameter, written differently for each database."""
 

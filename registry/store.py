@@ -18,8 +18,8 @@ from sqlalchemy.sql import Executable
 
 from registry.bodies import Bodies, new_dictionary
 from registry.database import Connection, Database, DatabaseLost, Row, open_engine
-from registry.lookup import Beyond, Footprint, Known, Lookup, chunks
-from registry.sql import among
+from registry.lookup import Beyond, Footprint, Known, Lookup
+from registry.sql import among, chunks
 from registry.tables import registry_object, setting
 from registry.unit import Unit
 from xds.problems import Failure

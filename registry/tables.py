@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table, Text
 
 from schemas.attributes import Kind
+from xds.vocabulary import Status
 
 metadata = MetaData(
     naming_convention={
@@ -122,6 +123,10 @@ setting = Table(
     Column("name", String(32), primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
+
+#: The word in the column `status` for each availabilityStatus, and back.
+SHORT_STATUS: Mapping[str, str] = {str(status): status.name.capitalize() for status in Status}
+STATUS_URN: Mapping[str, str] = {short: urn for urn, short in SHORT_STATUS.items()}
 
 BY_KIND: Mapping[Kind, Table] = {
     "DocumentEntry": document_entry,

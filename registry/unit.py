@@ -8,22 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.sql import Executable
 
 from registry.bodies import Bodies
 from registry.database import Connection
-from registry.lookup import Beyond, Footprint, Known, Lookup, chunks
-from registry.rows import later_version_of, row_of
-from registry.sql import among
-from registry.tables import BY_KIND, association, document_entry, folder, patient, registry_object, submission_set
+from registry.lookup import Beyond, Footprint, Known, Lookup
+from registry.rows import identity_of, row_of
+from registry.sql import among, chunks
+from registry.tables import (
+    BY_KIND,
+    SHORT_STATUS,
+    STATUS_URN,
+    association,
+    document_entry,
+    folder,
+    patient,
+    registry_object,
+)
 from schemas import rim
 from schemas.attributes import Kind
 from xds.metadata import Association, ObjectRef, RegistryObject
 from xds.vocabulary import AssociationType, Status
-
-_STATUS_URN = {"Approved": str(Status.APPROVED), "Deprecated": str(Status.DEPRECATED)}
-
 
 # --- statements, each built once --------------------------------------------------------------------------------------
 
@@ -68,10 +74,12 @@ _INSERT: Mapping[Kind, Executable] = {kind: insert(table) for kind, table in BY_
 _INSERT_OBJECT = insert(registry_object)
 
 
+def _here(table: Table) -> ColumnElement[bool]:
+    return (table.c.patient_id == bindparam("in_patient")) & (table.c.entry_uuid == bindparam("in_uuid"))
+
+
 def _change(kind: Kind, **values: object) -> Executable:
-    table = BY_KIND[kind]
-    here = (table.c.patient_id == bindparam("in_patient")) & (table.c.entry_uuid == bindparam("in_uuid"))
-    return update(table).where(here).values(**values)
+    return update(BY_KIND[kind]).where(_here(BY_KIND[kind])).values(**values)
 
 
 _SET_STATUS: Mapping[Kind, Executable] = {
@@ -80,10 +88,7 @@ _SET_STATUS: Mapping[Kind, Executable] = {
 _SUPERSEDE: Mapping[Kind, Executable] = {kind: _change(kind, latest=0) for kind in BY_KIND}
 _MAKE_LATEST: Mapping[Kind, Executable] = {kind: _change(kind, latest=1) for kind in BY_KIND}
 _TOUCH = _change("Folder", last_update_time=bindparam("new_time", type_=folder.c.last_update_time.type))
-_DELETE: Mapping[Kind, Executable] = {
-    kind: delete(table).where(table.c.patient_id == bindparam("in_patient"), table.c.entry_uuid == bindparam("in_uuid"))
-    for kind, table in BY_KIND.items()
-}
+_DELETE: Mapping[Kind, Executable] = {kind: delete(table).where(_here(table)) for kind, table in BY_KIND.items()}
 _DELETE_OBJECT = delete(registry_object).where(registry_object.c.entry_uuid == bindparam("in_uuid"))
 _REKEY_OBJECTS = [
     update(registry_object)
@@ -93,7 +98,7 @@ _REKEY_OBJECTS = [
 ]
 _REKEY = [
     update(table).where(table.c.patient_id == bindparam("old")).values(patient_id=bindparam("new"))
-    for table in (document_entry, submission_set, folder, association)
+    for table in BY_KIND.values()
 ]
 
 
@@ -129,17 +134,9 @@ def rows_of(
     for one in objects:
         kind = rim.kind_of(one)
         owner = patient_id if isinstance(one, Association) else str(one.patient_id)
-        row = row_of(one, patient_id=owner, status=status.name.capitalize(), body=bodies.blob(rim.render(one)))
+        row = row_of(one, patient_id=owner, status=SHORT_STATUS[status], body=bodies.blob(rim.render(one)))
         rows.setdefault(kind, []).append(row)
-        identities.append(
-            {
-                "entry_uuid": row["entry_uuid"],
-                "kind": kind,
-                "patient_id": owner,
-                "unique_id": row.get("unique_id"),
-                "logical_id": later_version_of(row),
-            }
-        )
+        identities.append(identity_of(row, kind))
     return [(_INSERT_OBJECT, identities), *((_INSERT[kind], of_kind) for kind, of_kind in rows.items())]
 
 
@@ -242,7 +239,7 @@ class Unit:
         text = rim.complete(
             kind,
             self._bodies.text(body),
-            status=_STATUS_URN[status],
+            status=STATUS_URN[status],
             patient_id=None if kind == "Association" else patient_id,
             last_update_time=more[0] if kind == "Folder" else None,
         )
@@ -282,7 +279,7 @@ class Unit:
 
     def set_status(self, known: Known, status: Status) -> None:
         """Changes availabilityStatus."""
-        row = self._place(known) | {"new_status": status.name.capitalize()}
+        row = self._place(known) | {"new_status": SHORT_STATUS[status]}
         self._waiting.append((_SET_STATUS[known.kind], [row]))
 
     def supersede(self, known: Known) -> None:

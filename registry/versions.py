@@ -70,22 +70,24 @@ def store_versions(
         if earlier.latest and earlier.patient_id == patients[earlier.logical_id]:
             unit.supersede(earlier)
     moved = {one.old.entry_uuid: one.new.entry_uuid for one in updates if one.old is not None and one.propagates}
-    unit.add(_propagated(moved, unit, new_uuid), patient_id=patient_id)
+    unit.add(moved_copies(following(moved, unit), moved, new_uuid), patient_id=patient_id)
 
 
-def _propagated(moved: Mapping[str, str], unit: Unit, new_uuid: Callable[[], str]) -> list[Association]:
-    """A copy of each Approved membership in a Folder, and of each Approved relationship, that has an end among those moved."""
+def moved_copies(
+    associations: Iterable[Association], moved: Mapping[str, str], new_uuid: Callable[[], str]
+) -> list[Association]:
+    """New associations like those, from and to the new versions of what has moved."""
     copies = []
-    for association in following(moved, unit):
+    for one in associations:
         uuid = new_uuid()
         copies.append(
             replace(
-                association,
+                one,
                 entry_uuid=uuid,
                 logical_id=uuid,
                 version="1",
-                source_object=moved.get(association.source_object, association.source_object),
-                target_object=moved.get(association.target_object, association.target_object),
+                source_object=moved.get(one.source_object, one.source_object),
+                target_object=moved.get(one.target_object, one.target_object),
             )
         )
     return copies

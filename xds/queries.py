@@ -248,10 +248,8 @@ class GetSubmissionSets(_Asked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetSubmissionSetAndContents(_Asked):
-    """A SubmissionSet by entryUUID or by uniqueId, its members, and the associations among what is returned (3.18.4.1.2.3.7.10)."""
-
-    query_id: ClassVar[str] = "urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83"
+class _Contents(_Asked):
+    """What is asked of something that has contents, by its entryUUID or its uniqueId: the filters are on its DocumentEntries."""
 
     entry_uuid: str | None = None
     unique_id: str | None = None
@@ -262,17 +260,17 @@ class GetSubmissionSetAndContents(_Asked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetFolderAndContents(_Asked):
+class GetSubmissionSetAndContents(_Contents):
+    """A SubmissionSet by entryUUID or by uniqueId, its members, and the associations among what is returned (3.18.4.1.2.3.7.10)."""
+
+    query_id: ClassVar[str] = "urn:uuid:e8e3cb2c-e39c-46b9-99e4-c12f57260b83"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetFolderAndContents(_Contents):
     """A Folder by entryUUID or by uniqueId, its DocumentEntries, and the HasMember between (3.18.4.1.2.3.7.11)."""
 
     query_id: ClassVar[str] = "urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7"
-
-    entry_uuid: str | None = None
-    unique_id: str | None = None
-    format_code: Codes = ()
-    confidentiality_code: Codes = ()
-    object_type: tuple[str, ...] = STABLE_ONLY
-    association_status: tuple[str, ...] = APPROVED_ONLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

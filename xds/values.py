@@ -16,8 +16,10 @@ _UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DTM = re.compile(r"[0-9]{4}([0-9]{2}){0,5}")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 _MIME_TYPE = re.compile(r"[^\s/;]+/[^\s/;]+(\s*;.*)?")
-_UNWRITABLE = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
+#: What is no text in XML 1.0 (2.2), and the three control characters that it could hold.
+_NO_TEXT = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 _SHA1 = re.compile(r"[0-9A-Fa-f]{40}")
+_MAX_IDENTIFIER_CHARS = 256
 _EARLIEST = "00000101000000"
 _DTM_FIELDS = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
@@ -41,6 +43,10 @@ def escape_hl7(text: str) -> str:
 def normal(text: str) -> str:
     """The form in which two strings are compared: Unicode NFC, case kept."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _not_text(text: str) -> str | None:
+    return "holds a character that is no text" if _NO_TEXT.search(text) else None
 
 
 def _authority_fault(authority: str) -> str | None:
@@ -122,10 +128,14 @@ class Identifier(Value):
         parts = self.split("^")
         if len(parts) != 4 or not parts[0] or parts[1] or parts[2]:
             return "is not of the form id^^^&OID&ISO"
-        # A feed or a command may bring what no XML could.
-        if _UNWRITABLE.search(self):
-            return "holds a control character"
-        return _authority_fault(parts[3])
+        return _not_text(self) or _authority_fault(parts[3])
+
+    @property
+    def unkeepable(self) -> str | None:
+        """Why no registry could keep it, whatever its form, as the end of a sentence: HL7 v2 can say more than XML can."""
+        if len(self) > _MAX_IDENTIFIER_CHARS:
+            return f"has {len(self)} characters; {_MAX_IDENTIFIER_CHARS} are allowed"
+        return _not_text(self)
 
 
 class ReferenceId(Value):

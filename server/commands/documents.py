@@ -31,7 +31,7 @@ def spooling() -> Iterator[Config]:
         yield replace(config, server=replace(config.server, directory=directory))
 
 
-def _code(text: str) -> Code:
+def code_of(text: str) -> Code:
     """`code^display name^scheme OID`."""
     parts = text.split("^")
     if len(parts) != 3 or not all(parts):
@@ -103,7 +103,7 @@ def submit(
     from repository.client import client
     from server.compose import soap_client
 
-    made = {name: _code(text) for name, text in codes.items()}
+    made = {name: code_of(text) for name, text in codes.items()}
     now = Timestamp.at(datetime.now(UTC))
     authors = (Author(author_person=Person(author)),)
     entries, documents = [], {}

@@ -12,6 +12,7 @@ import click
 
 from registry.client import Client
 from server import show
+from server.commands.documents import code_of, spooling
 from server.options import Refused, json_option, url_option, worded
 from xds.messages import Outcome
 from xds.metadata import Association, DocumentEntry, Folder, ObjectRef, Submission, SubmissionSet, has_member
@@ -23,14 +24,6 @@ _CODES = ("class_code", "type_code", "format_code", "practice_setting_code", "he
 source_option = click.option(
     "--source-id", default="1.3.6.1.4.1.21367.13.3", show_default=True, help="OID of the administrator's system."
 )
-
-
-def _code(text: str) -> Code:
-    """`code^display name^scheme OID`."""
-    parts = text.split("^")
-    if len(parts) != 3 or not all(parts):
-        raise ValueError(f"{text!r} is not of the form code^display name^scheme")
-    return Code.of(parts[0], parts[2], parts[1])
 
 
 def _submission_set(patient_id: Identifier | None, source_id: str) -> SubmissionSet:
@@ -47,7 +40,6 @@ def _submission_set(patient_id: Identifier | None, source_id: str) -> Submission
 @contextmanager
 def _remote(registry: str) -> Iterator[Client]:
     from registry.client import client
-    from server.commands.documents import spooling
     from server.compose import soap_client
 
     with spooling() as config:
@@ -114,7 +106,7 @@ def update(
     xdsi update urn:uuid:8c2f7b34-5a1d-4c6e-9f3a-1b2c3d4e5f60 --title 'Corrected title'
     xdsi update urn:uuid:8c2f7b34-5a1d-4c6e-9f3a-1b2c3d4e5f60 --confidentiality-code 'R^Restricted^2.16.840.1.113883.5.25'
     """
-    changes: dict[str, object] = {name: _code(text) for name, text in codes.items() if name in _CODES and text}
+    changes: dict[str, object] = {name: code_of(text) for name, text in codes.items() if name in _CODES and text}
     if title is not None:
         changes["title"] = Text.of(title)
     if comments is not None:
@@ -122,9 +114,9 @@ def update(
     if language is not None:
         changes["language_code"] = LanguageCode(language)
     if confidentiality_code:
-        changes["confidentiality_code"] = tuple(_code(one) for one in confidentiality_code)
+        changes["confidentiality_code"] = tuple(code_of(one) for one in confidentiality_code)
     if event_code:
-        changes["event_code_list"] = tuple(_code(one) for one in event_code)
+        changes["event_code_list"] = tuple(code_of(one) for one in event_code)
     if not changes:
         raise Refused("nothing is to be changed; see --help for what can be")
     with _remote(registry) as remote:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from server import show
+from server.commands.documents import spooling
 from server.options import Refused, json_option, url_option, worded
 from xds.metadata import Association, ObjectRef
 from xds.queries import (
@@ -170,7 +171,6 @@ def query(registry: str, json_output: bool, **asked: object) -> None:
     """
     from registry.client import client
     from schemas import rim
-    from server.commands.documents import spooling
     from server.compose import soap_client
 
     with spooling() as config:
