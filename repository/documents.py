@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +131,31 @@ class Documents:
         with _left_to_the_sweep("quarantine", staged), self._engine.begin() as connection:
             chosen = _row.key.in_(staged.keys)
             connection.execute(update(stored_document).where(chosen).values(state=State.QUARANTINED))
+
+    def remove(self, document_unique_ids: Iterable[str]) -> None:
+        """The documents go for good: all their rows in one transaction, then their bytes.
+
+        Failure (XDSDocumentUniqueIdError) naming each that is not available, and then all stay.
+        """
+        wanted = tuple(dict.fromkeys(document_unique_ids))
+        with self._engine.begin() as connection:
+            chosen = _row.document_unique_id.in_(wanted), _row.state == State.AVAILABLE
+            rows = connection.execute(
+                delete(stored_document).where(*chosen).returning(_row.key, _row.document_unique_id)
+            )
+            keys = {row.document_unique_id: row.key for row in rows}
+            if gone := [one for one in wanted if one not in keys]:
+                raise Failure(
+                    Problem(
+                        code=ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
+                        context=f"document {one} is not in this repository",
+                        location=one,
+                    )
+                    for one in gone
+                )
+        with _left_to_the_sweep("removal", Staged(keys=tuple(keys.values()))):
+            for key in keys.values():
+                self._path(key).unlink(missing_ok=True)
 
     def get(self, document_unique_id: str, *, max_memory_bytes: int = _MEBIBYTE) -> Document | None:
         """The document, checked against its size and SHA-1 before a byte is given; None where there is none.

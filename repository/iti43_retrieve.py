@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from repository.documents import Documents
 from xds.messages import Document, DocumentRequest, Retrieved
@@ -11,20 +12,36 @@ from xds.problems import ErrorCode, Failure, Problem
 _MEBIBYTE = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A document that was made for one retrieval, its own uniqueId, and the repository that keeps it, None where nobody does."""
+
+    document: Document
+    new_document_unique_id: str
+    new_repository_unique_id: str | None = None
+
+
+OnDemand = Callable[[str], Assembled | None]
+"""Makes the document of an On-Demand entry, by the entry's uniqueId; None where that is none. Failure where it cannot be made."""
+
+
 def retrieve(
     requests: Sequence[DocumentRequest],
     *,
     store: Documents,
     repository_unique_id: str,
     max_memory_bytes: int = 16 * _MEBIBYTE,
+    on_demand: OnDemand | None = None,
+    max_on_demand: int = 20,
 ) -> Iterator[Retrieved | Problem]:
     """One Retrieved or one Problem for each request, in its order; what is asked twice is read once and answered twice.
 
     A document is checked before it is yielded. Small ones are given from memory, all together up to `max_memory_bytes`.
     A homeCommunityId means nothing to a repository; it comes back with the request that a Retrieved holds.
+    What is not stored is assembled `on_demand`, up to `max_on_demand` documents for one message.
     """
     free_bytes = max_memory_bytes
-    answers: dict[str, Document | Problem] = {}
+    answers: dict[str, Document | Assembled | Problem] = {}
     for request in requests:
         unique_id = request.document_unique_id
         if request.repository_unique_id != repository_unique_id:
@@ -36,21 +53,47 @@ def retrieve(
             continue
         if unique_id not in answers:
             small_bytes = min(_MEBIBYTE, free_bytes)
-            answers[unique_id] = found = _find(unique_id, store, small_bytes)
+            found: Document | Assembled | Problem | None = _stored(unique_id, store, small_bytes)
             if isinstance(found, Document) and found.size <= small_bytes:
                 free_bytes -= found.size
-        answer = answers[unique_id]
-        yield answer if isinstance(answer, Problem) else Retrieved(request=request, document=answer)
+            if found is None and on_demand is not None:
+                found, max_on_demand = _assembled(unique_id, on_demand, max_on_demand)
+            answers[unique_id] = found or Problem(
+                code=ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
+                context=f"document {unique_id} is not in this repository",
+                location=unique_id,
+            )
+        yield _answer(request, answers[unique_id])
 
 
-def _find(unique_id: str, store: Documents, max_memory_bytes: int) -> Document | Problem:
+def _stored(unique_id: str, store: Documents, max_memory_bytes: int) -> Document | Problem | None:
     """The checked document, or what is the matter with it. The status of its entry is of no importance here."""
     try:
-        document = store.get(unique_id, max_memory_bytes=max_memory_bytes)
+        return store.get(unique_id, max_memory_bytes=max_memory_bytes)
     except Failure as failure:
         return failure.problems[0]
-    return document or Problem(
-        code=ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
-        context=f"document {unique_id} is not in this repository",
-        location=unique_id,
+
+
+def _assembled(unique_id: str, on_demand: OnDemand, left: int) -> tuple[Assembled | Problem | None, int]:
+    """The document made for this retrieval, and how many more may be made for the same message."""
+    if left == 0:
+        context = f"document {unique_id} is not stored, and the message asks for more than the limit of documents made on demand"
+        return Problem(code=ErrorCode.REPOSITORY_ERROR, context=context, location=unique_id), 0
+    try:
+        made = on_demand(unique_id)
+    except Failure as failure:
+        return replace(failure.problems[0], location=unique_id), left - 1
+    return made, left if made is None else left - 1
+
+
+def _answer(request: DocumentRequest, found: Document | Assembled | Problem) -> Retrieved | Problem:
+    if isinstance(found, Problem):
+        return found
+    if isinstance(found, Document):
+        return Retrieved(request=request, document=found)
+    return Retrieved(
+        request=request,
+        document=found.document,
+        new_repository_unique_id=found.new_repository_unique_id,
+        new_document_unique_id=found.new_document_unique_id,
     )

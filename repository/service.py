@@ -1,30 +1,44 @@
-"""The repository's SOAP operations: ITI-41 and ITI-43."""
+"""The repository's SOAP operations: ITI-41 and ITI-43, and ITI-86 where it is offered."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable
 from uuid import uuid4
 
-from schemas import rs, xdsb
-from schemas.ns import XDSB, clark
+from repository.iti86_remove import Removal
+from repository.trouble import code_of
+from schemas import rmd, rs, xdsb
+from schemas.ns import RMD, XDSB, clark
 from soap import xop
 from soap.client import new_content_id
 from soap.fault import SoapFault
 from soap.operations import Call, Operation, Reply, Service
 from xds.messages import Outcome, Retrieved
 from xds.problems import ErrorCode, Failure, Problem, errors
-from xds.transactions import Provide, Retrieve
+from xds.transactions import Provide, RemoveDocuments, Retrieve
 from xds.vocabulary import ResponseStatus
 
 _log = logging.getLogger("xdsi.repository")
 PROVIDE = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b"
 RETRIEVE = "urn:ihe:iti:2007:RetrieveDocumentSet"
+REMOVE = "urn:ihe:iti:2017:RemoveDocuments"
 
 
-def service(*, provide: Provide, retrieve: Retrieve, describe: Callable[[str, str | None], bytes | None]) -> Service:
-    """The Document Repository as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident."""
+def service(
+    *,
+    provide: Provide,
+    retrieve: Retrieve,
+    describe: Callable[[str, str | None], bytes | None],
+    remove: RemoveDocuments | None = None,
+    audit: Callable[[Removal], None] = lambda removal: None,
+) -> Service:
+    """The Document Repository as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident.
+
+    ITI-86 is not offered where `remove` is None. `audit` hears of every removal that was asked for, before the sender does.
+    """
     return Service(
         name="DocumentRepository",
         describe=describe,
@@ -45,8 +59,35 @@ def service(*, provide: Provide, retrieve: Retrieve, describe: Callable[[str, st
                 mtom=True,
                 answer=lambda call: _retrieve(call, retrieve),
             ),
+            *(() if remove is None else (_removal(remove, audit),)),
         ),
     )
+
+
+def _removal(remove: RemoveDocuments, audit: Callable[[Removal], None]) -> Operation:
+    return Operation(
+        name="DocumentRepository_RemoveDocuments",
+        action=REMOVE,
+        element=clark(RMD, "RemoveDocumentsRequest"),
+        reply_action=f"{REMOVE}Response",
+        mtom=False,
+        answer=lambda call: Reply(body=[rs.encode_outcome(_remove(call, remove, audit))]),
+    )
+
+
+def _remove(call: Call, remove: RemoveDocuments, audit: Callable[[Removal], None]) -> Outcome:
+    try:
+        requests = rmd.decode_remove_documents(call.body)
+    except Failure as failure:
+        return _refusal(failure)
+    try:
+        outcome = remove(requests)
+    except Failure as failure:
+        outcome = _refusal(failure)
+    except Exception:
+        outcome = Outcome.of([_incident("ITI-86")])
+    audit(Removal(message_id=call.message_id, requests=requests, outcome=outcome))
+    return outcome
 
 
 def _provide(call: Call, provide: Provide) -> Outcome:
@@ -101,5 +142,5 @@ def _incident(transaction: str) -> Problem:
     """The problem that stands for the exception being handled; its traceback stays in the log."""
     number = uuid4()
     _log.exception("incident %s in %s", number, transaction)
-    context = f"internal error; the repository's log has it as incident {number}"
-    return Problem(code=ErrorCode.REPOSITORY_ERROR, context=context)
+    code, reason = code_of(sys.exception())
+    return Problem(code=code, context=f"{reason}; the repository's log has it as incident {number}")

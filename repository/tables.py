@@ -1,4 +1,4 @@
-"""The catalogue of the content store as SQL tables. Nobody but documents.py reads or writes them."""
+"""The repository's SQL tables: the catalogue of the content store, which documents.py alone writes, and the holds of retention.py."""
 
 from __future__ import annotations
 
@@ -48,4 +48,14 @@ Index(
     stored_document.c.staged_at,
     sqlite_where=_unsettled,
     postgresql_where=_unsettled,
+)
+
+#: Documents that must not be removed, whoever asks.
+retention_hold = Table(
+    "retention_hold",
+    metadata,
+    Column("document_unique_id", String(256), primary_key=True),
+    Column("held_until", BigInteger),  # seconds since 1970; NULL: until it is released
+    Column("reason", Text, nullable=False),
+    Column("placed_at", BigInteger, nullable=False),  # seconds since 1970
 )

@@ -5,6 +5,7 @@ Documents stand in the text as xop:Include references; soap/xop.py finds the byt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from xds.messages import DocumentRequest, Outcome, Retrieved
 from xds.metadata import Submission
 from xds.problems import ErrorCode, Failure, Problem, fail
 
-_SUBMIT = f"{{{LCM}}}SubmitObjectsRequest"
+_SUBMIT, _OBJECT_LIST = f"{{{LCM}}}SubmitObjectsRequest", f"{{{RIM}}}RegistryObjectList"
 _DOCUMENT = f"{{{XDSB}}}Document"
 _RESPONSE = f"{{{RS}}}RegistryResponse"
 _DOCUMENT_RESPONSE = f"{{{XDSB}}}DocumentResponse"
@@ -31,15 +32,22 @@ def include(content_id: str) -> str:
 def decode_provide(element: etree._Element) -> tuple[Submission, list[tuple[str, etree._Element]]]:
     """The submission, and each xds:Document with its id, in order, duplicates kept.
 
-    Failure (XDSRepositoryMetadataError) without a SubmitObjectsRequest.
+    Failure (XDSRepositoryMetadataError) without a SubmitObjectsRequest that holds a RegistryObjectList, and for a Document without id:
+    then nothing can be matched, and the registry would be asked in vain.
     """
     submit = element.find(_SUBMIT)
-    if submit is None:
-        raise fail(
-            ErrorCode.REPOSITORY_METADATA_ERROR,
-            "ProvideAndRegisterDocumentSetRequest: lcm:SubmitObjectsRequest is missing",
-        )
     documents = [(document.get("id", ""), document) for document in element.iterchildren(_DOCUMENT)]
+    missing = [
+        f"Document {number}: the attribute id is missing or empty"
+        for number, (name, _) in enumerate(documents, 1)
+        if not name
+    ]
+    if submit is None:
+        missing.append("ProvideAndRegisterDocumentSetRequest: lcm:SubmitObjectsRequest is missing")
+    elif submit.find(_OBJECT_LIST) is None:
+        missing.append("SubmitObjectsRequest: rim:RegistryObjectList is missing")
+    if submit is None or missing:
+        raise Failure(Problem(code=ErrorCode.REPOSITORY_METADATA_ERROR, context=context) for context in missing)
     return lcm.decode_submission(submit), documents
 
 
@@ -79,13 +87,38 @@ def document_request_text(request: DocumentRequest) -> str:
 
 def decode_retrieve_request(element: etree._Element) -> tuple[DocumentRequest, ...]:
     """What is asked for, in order. Failure (XDSRepositoryError) where an id is missing, naming which request lacks what."""
-    requests = tuple(decode_document_request(child) for child in element.iterchildren(f"{{{XDSB}}}DocumentRequest"))
-    if not requests:
-        raise fail(ErrorCode.REPOSITORY_ERROR, "RetrieveDocumentSetRequest: it holds no DocumentRequest")
-    problems = [problem for number, request in enumerate(requests, 1) for problem in missing_ids(number, request)]
+    return decode_document_requests(element, (XDSB,))
+
+
+def decode_document_requests(element: etree._Element, namespaces: Iterable[str]) -> tuple[DocumentRequest, ...]:
+    """The DocumentRequests of a message, in order, in one of the namespaces.
+
+    Failure (XDSRepositoryError) where there is none, or one lacks an id or has it twice.
+    """
+    children = list(element.iterchildren(*(f"{{{namespace}}}DocumentRequest" for namespace in namespaces)))
+    if not children:
+        name = etree.QName(element).localname
+        raise fail(ErrorCode.REPOSITORY_ERROR, f"{name}: it holds no DocumentRequest")
+    requests = tuple(decode_document_request(child) for child in children)
+    problems = [
+        problem
+        for number, (child, request) in enumerate(zip(children, requests, strict=True), 1)
+        for problem in (*missing_ids(number, request), *_repeated(number, child))
+    ]
     if problems:
         raise Failure(problems)
     return requests
+
+
+def _repeated(number: int, element: etree._Element) -> Iterator[Problem]:
+    """A problem for each child that stands there twice: nobody can say which is meant."""
+    names = Counter(etree.QName(child).localname for child in element.iterchildren(tag=etree.Element))
+    for name in ("HomeCommunityId", "RepositoryUniqueId", "DocumentUniqueId"):
+        if names[name] > 1:
+            yield Problem(
+                code=ErrorCode.REPOSITORY_ERROR,
+                context=f"DocumentRequest {number}: it has {names[name]} {name}s, not one",
+            )
 
 
 def missing_ids(number: int, request: DocumentRequest) -> Iterator[Problem]:
@@ -102,8 +135,13 @@ def missing_ids(number: int, request: DocumentRequest) -> Iterator[Problem]:
             )
 
 
+def document_requests_text(requests: Iterable[DocumentRequest]) -> str:
+    """The `xds:DocumentRequest` elements, the prefix undeclared."""
+    return "".join(f"<xds:DocumentRequest>{document_request_text(one)}</xds:DocumentRequest>" for one in requests)
+
+
 def encode_retrieve_request(requests: Iterable[DocumentRequest]) -> bytes:
-    rows = "".join(f"<xds:DocumentRequest>{document_request_text(one)}</xds:DocumentRequest>" for one in requests)
+    rows = document_requests_text(requests)
     return f'<xds:RetrieveDocumentSetRequest xmlns:xds="{XDSB}">{rows}</xds:RetrieveDocumentSetRequest>'.encode()
 
 
@@ -145,3 +183,15 @@ def decode_retrieve_response(
         mime_type = (child.findtext(f"{{{XDSB}}}mimeType") or "").strip()
         documents.append((decode_document_request(child), mime_type, document))
     return rs.decode_outcome(response), documents
+
+
+def decode_new_ids(document: etree._Element) -> tuple[str | None, str | None]:
+    """NewRepositoryUniqueId and NewDocumentUniqueId beside the Document of a DocumentResponse; None where they are not given."""
+    response = document.getparent()
+    if response is None:
+        return None, None
+    repository, unique_id = (
+        (response.findtext(f"{{{XDSB}}}{name}") or "").strip()
+        for name in ("NewRepositoryUniqueId", "NewDocumentUniqueId")
+    )
+    return repository or None, unique_id or None

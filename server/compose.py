@@ -24,11 +24,12 @@ from soap import operations
 from soap.client import SoapClient
 from soap.endpoint import Endpoint
 from soap.operations import Operation, Service
-from xds.transactions import Feed, Provide, Query, Register
+from xds.transactions import Feed, Provide, Query, Register, RemoveDocuments
 
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
+    from repository.iti43_retrieve import OnDemand
 
 
 def now() -> datetime:
@@ -67,9 +68,10 @@ def describe(service: str) -> Callable[[str, str | None], bytes | None]:
     return lambda address, file: catalog.wsdl(service, address) if file is None else catalog.xsd(file, address)
 
 
-def soap_client(url: str, config: Config) -> SoapClient:
+def soap_client(url: str, config: Config, *, answer_timeout_s: float = float("inf")) -> SoapClient:
     """A client of a remote actor; what it receives is spooled below server.directory."""
-    return SoapClient(url, http_transport(), _spool(config, "client"), _limits(config))
+    transport = http_transport(answer_timeout_s=answer_timeout_s)
+    return SoapClient(url, transport, _spool(config, "client"), _limits(config))
 
 
 def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
@@ -108,13 +110,24 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             serve(path, of_domain.service, spool, one.registry.threads)
 
     if "repository" in config.actors:
-        from repository import iti43_retrieve
+        from repository import iti43_retrieve, iti86_remove
         from repository.service import service as repository_service
 
-        provide = local_repository(config, domain, register, query)
+        local = local_repository(config, domain, register, query)
+        repository_unique_id = config.repository.unique_id
         documents = domain.parts["documents"]
-        retrieve = partial(iti43_retrieve.retrieve, store=documents, repository_unique_id=config.repository.unique_id)
-        service = repository_service(provide=provide, retrieve=retrieve, describe=describe("DocumentRepository"))
+        service = repository_service(
+            provide=local.provide,
+            retrieve=partial(
+                iti43_retrieve.retrieve,
+                store=documents,
+                repository_unique_id=repository_unique_id,
+                on_demand=on_demand(config, local, documents.staging),
+            ),
+            remove=local.remove if "remove-documents" in config.repository.offered else None,
+            audit=partial(iti86_remove.log_removal, repository_unique_id=repository_unique_id),
+            describe=describe("DocumentRepository"),
+        )
         serve("/repository", service, documents.staging, config.repository.threads)
 
     if "imaging" in config.actors:
@@ -248,29 +261,75 @@ def open_registry(config: Config, affinity: AffinityDomain) -> Store:
     return Store(engine)
 
 
-def local_repository(config: Config, domain: Domain, register: Register | None, query: Query | None) -> Provide:
-    """The repository's ITI-41 over its own store, in front of the registry of this process or of a remote one."""
-    from registry.client import client as registry_client
-    from repository import iti41_provide_and_register, schema, sweep
-    from repository.documents import Documents
+@dataclass(frozen=True, kw_only=True)
+class LocalRepository:
+    """The transactions of a repository that change what it stores, and how it asks its registry."""
 
+    provide: Provide
+    remove: RemoveDocuments
+    query: Query | None
+
+
+def local_repository(config: Config, domain: Domain, register: Register | None, query: Query | None) -> LocalRepository:
+    """ITI-41 and ITI-86 over a store of its own, in front of the registry of this process or of a remote one."""
+    from registry.client import client as registry_client
+    from repository import iti41_provide_and_register, iti86_remove, schema, sweep
+    from repository.documents import Documents
+    from repository.retention import Retention
+
+    settings = config.repository
     engine = schema.connect(config.database_url("repository"))
     schema.upgrade(engine)
     documents = domain.parts["documents"] = Documents(engine, config.content_directory("repository"))
     domain.closing.append(engine.dispose)
-    if config.repository.registry_url:
-        remote = registry_client(soap_client(config.repository.registry_url, config))
+    if settings.registry_url:
+        soap = soap_client(settings.registry_url, config, answer_timeout_s=settings.registry_timeout_s)
+        remote = registry_client(soap)
         register, query = remote.register, remote.query
     if register is None:
         raise ConfigError("repository.registry_url is empty, and this process runs no registry")
     if query is not None:
         # What a crash left behind is settled before anything new comes in.
-        sweep.sweep(store=documents, query=query, repository_unique_id=config.repository.unique_id, now=time.time)
+        sweep.sweep(store=documents, query=query, repository_unique_id=settings.unique_id, now=time.time)
+    return LocalRepository(
+        provide=partial(
+            iti41_provide_and_register.provide_and_register,
+            store=documents,
+            register=register,
+            repository_unique_id=settings.unique_id,
+        ),
+        remove=partial(
+            iti86_remove.remove_documents,
+            store=documents,
+            retention=Retention(engine, now=now, retention_days=settings.retention_days),
+            repository_unique_id=settings.unique_id,
+        ),
+        query=query,
+    )
+
+
+def on_demand(config: Config, repository: LocalRepository, directory: Path) -> OnDemand | None:
+    """What makes the documents of On-Demand entries, in `directory`; None where nothing is configured."""
+    from repository import on_demand
+    from repository.assembling import by_command
+
+    settings = config.repository
+    if not settings.on_demand_command or repository.query is None:
+        return None
     return partial(
-        iti41_provide_and_register.provide_and_register,
-        store=documents,
-        register=register,
-        repository_unique_id=config.repository.unique_id,
+        on_demand.on_demand,
+        assemble=by_command(
+            Path(settings.on_demand_command),
+            directory,
+            timeout_s=settings.on_demand_timeout_s,
+            max_bytes=settings.on_demand_max_bytes,
+        ),
+        query=repository.query,
+        provide=repository.provide if settings.on_demand_persistence else None,
+        repository_unique_id=settings.unique_id,
+        now=now,
+        new_oid=lambda: f"2.25.{uuid.uuid4().int}",
+        mime_type=settings.on_demand_mime_type,
     )
 
 

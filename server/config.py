@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import tunable
-from xds.values import OidUrn
+from xds.values import Oid, OidUrn
 
 
 class ConfigError(ValueError):
@@ -25,6 +25,11 @@ class ConfigError(ValueError):
 def key(default: Any, meaning: str) -> Any:
     """A key with its default and what it means."""
     return field(default=default, metadata={"meaning": meaning})
+
+
+def _names(text: str) -> frozenset[str]:
+    """Those of a comma-separated list."""
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,7 @@ class Registry:
     @property
     def offered(self) -> frozenset[str]:
         """The names in `options`."""
-        return frozenset(name.strip() for name in self.options.split(",") if name.strip())
+        return _names(self.options)
 
 
 #: How each rule of a submission is taken; the rules say themselves what they demand.
@@ -101,10 +106,38 @@ class AffinityDomain:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
     unique_id: str = key("1.3.6.1.4.1.21367.13.1", "repositoryUniqueId: an OID of your own")
+    options: str = key("remove-documents", "which transactions beside ITI-41 and ITI-43 are offered: ITI-86")
+    retention_days: int = key(0, "how long no document may be removed after it was stored, in days; 0: it may at once")
+    on_demand_command: str = key(
+        "", "program that assembles On-Demand documents: it gets the uniqueId and writes the document; empty: none"
+    )
+    on_demand_mime_type: str = key("", "mimeType of what it assembles; empty: that of the On-Demand entry")
+    on_demand_timeout_s: float = key(30.0, "longest time that it may take for one document, in seconds")
+    on_demand_max_bytes: int = key(256 * 1024 * 1024, "largest document that it may assemble, in bytes")
+    on_demand_persistence: bool = key(
+        False, "store and register each assembled document (option Persistence of Retrieved Documents)"
+    )
+    others: str = key(
+        "", "other repositories that `xdsi retrieve` and `xdsi remove` speak to: OID=URL, comma-separated"
+    )
     database: str = key("", "SQLAlchemy URL of the catalogue; empty: SQLite below server.directory")
     directory: str = key("", "where documents are kept; empty: below server.directory")
     registry_url: str = key("", "ITI-42 endpoint of a remote registry; empty: the registry of this process")
+    registry_timeout_s: float = key(
+        300.0, "longest time that a remote registry may take to answer in full, in seconds; then it is not available"
+    )
     threads: int = key(8, "threads that read and write documents")
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The names in `options`."""
+        return _names(self.options)
+
+    @property
+    def other_urls(self) -> dict[str, str]:
+        """The URLs in `others`, by repositoryUniqueId."""
+        pairs = (one.partition("=") for one in self.others.split(",") if one.strip())
+        return {unique_id.strip(): url.strip() for unique_id, _, url in pairs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +221,7 @@ _CHOICES = {
 }
 ACTORS = ("registry", "repository", "imaging")
 _OPTIONS = frozenset(Registry().offered)
+_REPOSITORY_OPTIONS = frozenset(Repository().offered)
 _PREFIX = "XDSI__"
 
 
@@ -216,7 +250,26 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         raise ConfigError(f"server.workers is {config.server.workers}; at least one process must serve")
     for domain in config.affinity_domains:
         _check_registry(domain)
+    _check_repository(config.repository)
     return config
+
+
+def _check_repository(repository: Repository) -> None:
+    """What no type can say about the keys of a repository."""
+    if unknown := sorted(repository.offered - _REPOSITORY_OPTIONS):
+        raise ConfigError(f"repository.options: {unknown[0]!r} is none of {', '.join(sorted(_REPOSITORY_OPTIONS))}")
+    if fault := Oid(repository.unique_id).fault:
+        raise ConfigError(f"repository.unique_id: {repository.unique_id!r} {fault}")
+    for unique_id, url in repository.other_urls.items():
+        if Oid(unique_id).fault or not url.startswith(("http://", "https://")):
+            raise ConfigError(f"repository.others: {unique_id + '=' + url!r} is not of the form OID=URL")
+    for name in ("registry_timeout_s", "on_demand_timeout_s", "on_demand_max_bytes"):
+        if getattr(repository, name) <= 0:
+            raise ConfigError(f"repository.{name} is {getattr(repository, name)}; it must be more than 0")
+    if repository.retention_days < 0:
+        raise ConfigError(f"repository.retention_days is {repository.retention_days}; it cannot be less than 0")
+    if repository.on_demand_command and not Path(repository.on_demand_command).is_absolute():
+        raise ConfigError(f"repository.on_demand_command: {repository.on_demand_command!r} is not an absolute path")
 
 
 def _check_registry(domain: AffinityDomain) -> None:
