@@ -13,9 +13,10 @@ from pathlib import Path
 import click
 
 from server import show
-from server.config import Config
-from server.options import Refused, json_option, url_option, worded
-from xds.messages import Document, DocumentRequest, Retrieved
+from server.commands.repositories import addresses, document_request, repositories_option
+from server.config import Config, load
+from server.options import Refused, config_option, json_option, url_option, worded
+from xds.messages import Document, Retrieved
 from xds.metadata import Association, Author, DocumentEntry, Folder, Submission, SubmissionSet, has_member
 from xds.values import Code, Identifier, LanguageCode, MimeType, Oid, Person, Text, Timestamp, UniqueId
 from xds.vocabulary import AssociationType
@@ -205,24 +206,42 @@ def _file(path: Path, mime_type: str) -> Document:
 @click.argument("unique_ids", nargs=-1, required=True)
 @click.option("--repository-id", default=Config().repository.unique_id, show_default=True, help="repositoryUniqueId.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder to write to.")
-@url_option("repository")
+@click.option(
+    "--max-documents", type=click.IntRange(min=1), default=100, show_default=True, help="Most documents in one message."
+)
+@repositories_option
+@config_option
 @json_option
 @worded
-def retrieve(unique_ids: tuple[str, ...], repository_id: str, out: Path, repository: str, json_output: bool) -> None:
-    """Retrieve documents by uniqueId (ITI-43), each into a file.
+def retrieve(
+    unique_ids: tuple[str, ...],
+    repository_id: str,
+    out: Path,
+    max_documents: int,
+    repositories: tuple[str, ...],
+    config_path: Path | None,
+    json_output: bool,
+) -> None:
+    """Retrieve documents by uniqueId (ITI-43), each into a file. REPOSITORY_OID/UNIQUE_ID names the repository of one.
 
     \b
     xdsi retrieve 1.2.3.4.100.1 --out letters
+    xdsi retrieve 1.2.3.4.77/1.2.3.4.100.1 1.2.3.4.78/1.2.3.4.200.1 \\
+        --repository 1.2.3.4.77=http://north.example/repository --repository 1.2.3.4.78=http://south.example/repository
     """
-    from repository.client import client
+    from repository.client import client, routed
     from server.compose import soap_client
 
-    requests = [DocumentRequest(repository_unique_id=repository_id, document_unique_id=one) for one in unique_ids]
+    requests = [document_request(one, repository_id) for one in unique_ids]
+    requests.sort(key=lambda one: one.repository_unique_id)
+    urls = addresses(repositories, load(config_path))
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     failed: list[str] = []
     with spooling() as config:
-        _, fetch = client(soap_client(repository, config))
+        fetch = routed(
+            {name: client(soap_client(url, config), max_documents=max_documents)[1] for name, url in urls.items()}
+        )
         for number, answer in enumerate(fetch(requests), 1):
             if isinstance(answer, Retrieved):
                 extension = mimetypes.guess_extension(answer.document.mime_type.split(";")[0]) or ""
@@ -237,18 +256,27 @@ def write(answer: Retrieved, path: Path) -> dict[str, object]:
     with path.open("wb") as file:
         for chunk in answer.document.chunks():
             file.write(chunk)
-    return {"unique_id": answer.request.document_unique_id, "file": str(path), "size": answer.document.size}
+    row: dict[str, object] = {
+        "unique_id": answer.request.document_unique_id,
+        "file": str(path),
+        "size": answer.document.size,
+    }
+    if answer.new_document_unique_id is not None:
+        row["new_unique_id"] = answer.new_document_unique_id
+    if answer.new_repository_unique_id is not None:
+        row["new_repository_id"] = answer.new_repository_unique_id
+    return row
 
 
 def finish(title: str, rows: list[dict[str, object]], failed: list[str], json_output: bool) -> None:
-    """Shows what came; exit status 1 with the first reason when something did not."""
+    """Shows what came; exit status 1 with the reason for each that did not, the first twenty of them."""
     if json_output:
         show.as_json({"documents": rows, "problems": failed})
     else:
-        show.as_table(title, ("uniqueId", "file", "bytes"), [tuple(row.values()) for row in rows])
+        show.as_table(title, ("uniqueId", "file", "bytes"), [tuple(row.values())[:3] for row in rows])
     if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise Refused(f"{failed[0]}{more}")
+        more = [f"and {len(failed) - 20} more"] if len(failed) > 20 else []
+        raise Refused("\nxdsi: ".join([*failed[:20], *more]))
 
 
 COMMANDS: tuple[click.Command, ...] = (_code_options(submit), retrieve)

@@ -42,7 +42,9 @@ def repository() -> None:
 
 @repository.command("hold")
 @click.argument("unique_id")
-@click.option("--until", help="Day (YYYY-MM-DD, in UTC) from which it may be removed again; not given: until `release`.")
+@click.option(
+    "--until", help="Day (YYYY-MM-DD, in UTC) from which it may be removed again; not given: until `release`."
+)
 @click.option("--reason", required=True, help="Why; whoever tries to remove it is told. No patient's data belong here.")
 @config_option
 @worded

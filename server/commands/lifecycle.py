@@ -1,4 +1,4 @@
-"""Commands of a Document Administrator: new versions of metadata, statuses, relations, removal (ITI-57, ITI-62)."""
+"""Commands of a Document Administrator: new versions of metadata, and statuses (ITI-57)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from server import show
 from server.commands.documents import code_of, spooling
 from server.options import Refused, json_option, url_option, worded
 from xds.messages import Outcome
-from xds.metadata import Association, DocumentEntry, Folder, ObjectRef, Submission, SubmissionSet, has_member
-from xds.queries import GetAssociations, GetDocuments, GetFolders, ReturnType, StoredQuery
+from xds.metadata import Association, DocumentEntry, Folder, Submission, SubmissionSet, has_member
+from xds.queries import GetDocuments, GetFolders, StoredQuery
 from xds.values import Code, Identifier, LanguageCode, Oid, Text, Timestamp
 from xds.vocabulary import AssociationType, Status
 
@@ -38,7 +38,8 @@ def _submission_set(patient_id: Identifier | None, source_id: str) -> Submission
 
 
 @contextmanager
-def _remote(registry: str) -> Iterator[Client]:
+def remote_registry(registry: str) -> Iterator[Client]:
+    """The registry at this endpoint."""
     from registry.client import client
     from server.compose import soap_client
 
@@ -61,7 +62,8 @@ def _find(remote: Client, entry_uuid: str) -> DocumentEntry | Folder:
     raise Refused(f"the registry has no document and no folder with the entryUUID {entry_uuid}")
 
 
-def _done(what: str, outcome: Outcome, json_output: bool) -> None:
+def done(what: str, outcome: Outcome, json_output: bool) -> None:
+    """Says what was done, and what the registry warned of."""
     if json_output:
         show.as_json({"done": what, "warnings": [str(one) for one in outcome.problems]})
     else:
@@ -119,12 +121,12 @@ def update(
         changes["event_code_list"] = tuple(code_of(one) for one in event_code)
     if not changes:
         raise Refused("nothing is to be changed; see --help for what can be")
-    with _remote(registry) as remote:
+    with remote_registry(registry) as remote:
         found = _find(remote, entry_uuid)
         if not isinstance(found, DocumentEntry):
             raise Refused(f"{entry_uuid} is a {type(found).__name__}; this command changes documents")
         outcome = remote.update(_new_version(found, changes, source_id, propagate=not no_propagation))
-    _done(f"{found.logical_id}: version {int(found.version or '1') + 1}", outcome, json_output)
+    done(f"{found.logical_id}: version {int(found.version or '1') + 1}", outcome, json_output)
 
 
 def _new_version(found: DocumentEntry, changes: dict[str, object], source_id: str, *, propagate: bool) -> Submission:
@@ -139,7 +141,7 @@ def _new_version(found: DocumentEntry, changes: dict[str, object], source_id: st
 
 def _change_status(entry_uuid: str, status: Status, source_id: str, registry: str, json_output: bool) -> None:
     """ITI-57 with an UpdateAvailabilityStatus association."""
-    with _remote(registry) as remote:
+    with remote_registry(registry) as remote:
         found = _find(remote, entry_uuid)
         trigger = Association(
             entry_uuid="Trigger",
@@ -153,7 +155,7 @@ def _change_status(entry_uuid: str, status: Status, source_id: str, registry: st
             submission_sets=(_submission_set(found.patient_id, source_id),), associations=(trigger,)
         )
         outcome = remote.update(submission)
-    _done(f"{entry_uuid}: {status.name.capitalize()}", outcome, json_output)
+    done(f"{entry_uuid}: {status.name.capitalize()}", outcome, json_output)
 
 
 @click.command()
@@ -186,28 +188,4 @@ def approve(entry_uuid: str, source_id: str, registry: str, json_output: bool) -
     _change_status(entry_uuid, Status.APPROVED, source_id, registry, json_output)
 
 
-@click.command()
-@click.argument("entry_uuids", nargs=-1, required=True)
-@click.option("--with-associations", is_flag=True, help="And every association that begins or ends at one of them.")
-@url_option("registry")
-@json_option
-@worded
-def remove(entry_uuids: tuple[str, ...], with_associations: bool, registry: str, json_output: bool) -> None:
-    """Remove metadata from a registry (ITI-62). The documents stay in their repositories.
-
-    \b
-    xdsi remove urn:uuid:8c2f7b34-5a1d-4c6e-9f3a-1b2c3d4e5f60 --with-associations
-    """
-    from schemas import rim
-
-    ids = list(entry_uuids)
-    with _remote(registry) as remote:
-        if with_associations:
-            query = GetAssociations(uuid=entry_uuids, return_type=ReturnType.OBJECT_REF, metadata_level=2)
-            found = rim.decode_fragments(remote.query(query).fragments)
-            ids += [one.entry_uuid for one in found if one.entry_uuid not in ids]
-        outcome = remote.remove([ObjectRef(entry_uuid=one) for one in ids])
-    _done(f"{len(ids)} objects removed", outcome, json_output)
-
-
-COMMANDS: tuple[click.Command, ...] = (update, deprecate, approve, remove)
+COMMANDS: tuple[click.Command, ...] = (update, deprecate, approve)
