@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from lxml import etree
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, select, text
 
 from repository.documents import Documents
 from repository.iti41_provide_and_register import provide_and_register
@@ -115,7 +117,7 @@ def raising(error: Exception) -> Callable[[], Outcome]:
 
 
 def test_documents_are_stored_and_registered_with_our_hash_size_and_repository(actors: Actors) -> None:
-    """ITI TF-2 3.41.4.1.3."""
+    """ITI TF-2 3.41.4.1.3 [T 11966, 11979]."""
     submission = submission_of(entry(1), entry(2))
     assert actors.provide(submission, {"Document1": LETTER, "Document2": IMAGE}) == Outcome()
     (registered,) = actors.registry.registered
@@ -136,7 +138,7 @@ def test_documents_are_stored_and_registered_with_our_hash_size_and_repository(a
 
 
 def test_the_mime_type_of_the_metadata_is_kept_to_the_letter(actors: Actors) -> None:
-    """The one of the MIME part says nothing (ITI TF-2 3.41.4.1.3)."""
+    """The one of the MIME part says nothing (ITI TF-2 3.41.4.1.3) [T 12360]."""
     actors.provide(submission_of(entry(1)), {"Document1": LETTER})
     document = actors.store.get("1.2.3.1")
     assert document is not None
@@ -187,6 +189,7 @@ def test_right_hash_and_size_of_the_source_are_accepted_in_any_writing(actors: A
 def test_a_wrong_hash_or_size_of_the_source_is_refused_and_nothing_is_registered(
     actors: Actors, change: dict[str, Sha1 | Size | Extra]
 ) -> None:
+    """ITI TF-2 3.41.4.1.3 [T 11981, 12369]."""
     one = replace(entry(1), **change)  # type: ignore[arg-type]
     problems = actors.refused(submission_of(one, entry(2)), {"Document1": LETTER, "Document2": IMAGE})
     assert codes(problems) == ["XDSRepositoryMetadataError"]
@@ -204,7 +207,7 @@ def test_the_repository_of_a_source_is_replaced_by_ours_wherever_it_stands(actor
 
 
 def test_every_mismatch_of_documents_and_entries_is_told_at_once(actors: Actors) -> None:
-    """ITI TF-2 3.41.4.1.3."""
+    """ITI TF-2 3.41.4.1.3 [T 11983]."""
     submission = submission_of(entry(1), replace(entry(2), hash=Sha1("0" * 40)), entry(3), entry(4, "1.2.3.3"))
     documents = {"Document2": LETTER, "Document3": LETTER, "Document4": LETTER, "Stray": IMAGE}
     assert sorted(codes(actors.refused(submission, documents))) == [
@@ -246,7 +249,7 @@ def test_the_document_of_an_object_that_ihe_does_not_know_is_for_the_registry_to
 def test_the_problems_of_the_registry_are_relayed_unchanged_and_the_bytes_go(
     actors: Actors, tmp_path: Path, as_exception: bool
 ) -> None:
-    """ITI TF-2 3.41.4.1.3: all of them, warnings too."""
+    """ITI TF-2 3.41.4.1.3 [T 11986]: all of them, warnings too."""
     problems = (Problem(code="XDSUnknownPatientId", context="P1^^^&1.2.3.4&ISO", location="x"), WARNING)
     refusal = Outcome(status=ResponseStatus.FAILURE, problems=problems)
     actors.registry.answer = raising(Failure(problems)) if as_exception else (lambda: refusal)
@@ -319,6 +322,46 @@ def test_without_space_nothing_is_stored_and_the_registry_is_not_asked(
     assert (actors.registry.registered, actors.states()) == ([], [])
 
 
+def test_while_another_writes_the_catalogue_for_too_long_the_repository_is_busy(tmp_path: Path) -> None:
+    """ITI TF-3 Table 4.2.4.1-2, XDSRepositoryBusy; nothing is stored, and the same message succeeds later."""
+    engine = connect(f"sqlite:///{tmp_path / 'catalogue.db'}", busy_timeout_s=0.05)
+    upgrade(engine)
+    actors = Actors(engine, Documents(engine, tmp_path / "store"), Registry())
+    other = sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    (problem,) = wired(actors).problems
+    assert problem.code == "XDSRepositoryBusy"
+    assert "send it again later" in problem.context and "incident" in problem.context
+    assert (actors.registry.registered, stored_files(tmp_path)) == ([], [])
+    other.rollback()
+    other.close()
+    assert wired(actors).succeeded
+    engine.dispose()
+
+
+def test_a_catalogue_without_room_is_a_repository_out_of_resources(actors: Actors, tmp_path: Path) -> None:
+    """ITI TF-3 Table 4.2.4.1-2, XDSRepositoryOutOfResources."""
+
+    def small(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1").close()
+
+    actors.engine.dispose()
+    event.listen(actors.engine, "connect", small)
+    long = replace(entry(1), mime_type=MimeType("text/plain; x=" + "x" * 100_000))
+    (problem,) = answered(actors.provide, submission_of(long), {"Document1": "a@x"}, {"a@x": LETTER}).problems
+    assert problem.code == "XDSRepositoryOutOfResources"
+    assert (actors.registry.registered, actors.states(), stored_files(tmp_path)) == ([], [], [])
+
+
+def stored_files(directory: Path) -> list[Path]:
+    return [path for path in (directory / "store").rglob("*") if path.is_file()]
+
+
+def wired(actors: Actors) -> Outcome:
+    """The outcome of one document that comes over the wire."""
+    return answered(actors.provide, submission_of(entry(1)), {"Document1": "a@x"}, {"a@x": LETTER})
+
+
 def answered(
     provide: Provide, submission: Submission, content_ids: Mapping[str, str], documents: Mapping[str, Document]
 ) -> Outcome:
@@ -356,6 +399,66 @@ def test_several_documents_of_one_id_are_refused(actors: Actors) -> None:
     outcome = answered_to(actors.provide, body, {"a@x": LETTER, "b@x": IMAGE})
     assert (outcome.status, codes(outcome.problems)) == (ResponseStatus.FAILURE, ["XDSRepositoryError"])
     assert actors.registry.registered == []
+
+
+def without_ids(body: etree._Element) -> None:
+    del body[-1].attrib["id"]
+    body[-2].set("id", "")
+
+
+def without_anything_right(body: etree._Element) -> None:
+    body.remove(body[0])
+    without_ids(body)
+
+
+SCHEMA_FAULTS: dict[str, tuple[Callable[[etree._Element], None], list[str]]] = {
+    "no SubmitObjectsRequest": (
+        lambda body: body.remove(body[0]),
+        ["ProvideAndRegisterDocumentSetRequest: lcm:SubmitObjectsRequest is missing"],
+    ),
+    "no RegistryObjectList": (
+        lambda body: body[0].remove(body[0][0]),
+        ["SubmitObjectsRequest: rim:RegistryObjectList is missing"],
+    ),
+    "Documents without ids": (
+        without_ids,
+        ["Document 1: the attribute id is missing or empty", "Document 2: the attribute id is missing or empty"],
+    ),
+    "nothing right": (
+        without_anything_right,
+        [
+            "Document 1: the attribute id is missing or empty",
+            "Document 2: the attribute id is missing or empty",
+            "ProvideAndRegisterDocumentSetRequest: lcm:SubmitObjectsRequest is missing",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "contexts"), SCHEMA_FAULTS.values(), ids=SCHEMA_FAULTS)
+def test_a_request_that_its_schema_refuses_is_refused_before_anything_is_stored(
+    actors: Actors, change: Callable[[etree._Element], None], contexts: list[str]
+) -> None:
+    """ITI TF-2 3.41.4.1.2: XDSRepositoryMetadataError, for each fault that keeps documents and metadata from being matched."""
+    content_ids = {"Document1": "a@x", "Document2": "b@x"}
+    body = etree.fromstring(xdsb.encode_provide(submission_of(entry(1), entry(2)), content_ids))
+    change(body)
+    assert catalog.validate(body, "xdsb") != []
+    outcome = answered_to(actors.provide, body, {"a@x": LETTER, "b@x": IMAGE})
+    assert [(one.code, one.context) for one in outcome.problems] == [
+        ("XDSRepositoryMetadataError", context) for context in contexts
+    ]
+    assert (outcome.status, actors.registry.registered, actors.states()) == (ResponseStatus.FAILURE, [], [])
+
+
+def test_documents_come_as_parts_and_inline_in_one_message(actors: Actors) -> None:
+    """ITI TF-2 Appendix V.3.6: optimised, not optimised, or both."""
+    content_ids = {"Document1": "a@x", "Document2": "b@x"}
+    body = etree.fromstring(xdsb.encode_provide(submission_of(entry(1), entry(2)), content_ids))
+    body[-1].remove(body[-1][0])
+    body[-1].text = "\n " + base64.encodebytes(IMAGE.read()).decode()
+    assert answered_to(actors.provide, body, {"a@x": LETTER}) == Outcome()
+    assert (actors.given("1.2.3.1"), actors.given("1.2.3.2")) == (LETTER.read(), IMAGE.read())
 
 
 def test_a_reference_to_no_part_is_a_fault_of_the_framing(actors: Actors) -> None:

@@ -420,7 +420,9 @@ def test_a_strict_repository_refuses_a_removal_in_multipart(tmp_path: Path) -> N
     config = Config()
     config = replace(config, server=replace(config.server, directory=str(tmp_path), packaging="strict"))
     body = multipart(envelope(REMOVE, rmd.encode_remove_documents([asked("1.2.1")])))
-    content_type = 'multipart/related; type="application/xop+xml"; boundary="' + body[2 : body.index(b"\r\n")].decode() + '"'
+    content_type = (
+        'multipart/related; type="application/xop+xml"; boundary="' + body[2 : body.index(b"\r\n")].decode() + '"'
+    )
     with serving(config) as served:
         status, _, answer = post(served.endpoints["repository"], body, content_type)
     assert (status, "a single XML entity" in answer) == (400, True)
