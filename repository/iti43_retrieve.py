@@ -41,6 +41,7 @@ def retrieve(
     What is not stored is assembled `on_demand`, up to `max_on_demand` documents for one message.
     """
     free_bytes = max_memory_bytes
+    make = None if on_demand is None else _Making(on_demand, max_on_demand)
     answers: dict[str, Document | Assembled | Problem] = {}
     for request in requests:
         unique_id = request.document_unique_id
@@ -56,8 +57,8 @@ def retrieve(
             found: Document | Assembled | Problem | None = _stored(unique_id, store, small_bytes)
             if isinstance(found, Document) and found.size <= small_bytes:
                 free_bytes -= found.size
-            if found is None and on_demand is not None:
-                found, max_on_demand = _assembled(unique_id, on_demand, max_on_demand)
+            if found is None and make is not None:
+                found = make(unique_id)
             answers[unique_id] = found or Problem(
                 code=ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
                 context=f"document {unique_id} is not in this repository",
@@ -74,16 +75,32 @@ def _stored(unique_id: str, store: Documents, max_memory_bytes: int) -> Document
         return failure.problems[0]
 
 
-def _assembled(unique_id: str, on_demand: OnDemand, left: int) -> tuple[Assembled | Problem | None, int]:
-    """The document made for this retrieval, and how many more may be made for the same message."""
-    if left == 0:
-        context = f"document {unique_id} is not stored, and the message asks for more than the limit of documents made on demand"
-        return Problem(code=ErrorCode.REPOSITORY_ERROR, context=context, location=unique_id), 0
-    try:
-        made = on_demand(unique_id)
-    except Failure as failure:
-        return replace(failure.problems[0], location=unique_id), left - 1
-    return made, left if made is None else left - 1
+class _Making:
+    """Makes the documents of On-Demand entries for one message."""
+
+    def __init__(self, on_demand: OnDemand, limit: int) -> None:
+        self._on_demand, self._limit = on_demand, limit
+        self._made = 0
+        self._silent: Problem | None = None
+
+    def __call__(self, unique_id: str) -> Assembled | Problem | None:
+        """The document, or why it was not made; None where there is no such On-Demand entry."""
+        if self._silent is not None:
+            # A registry that has not answered is not waited for again and again.
+            return replace(self._silent, location=unique_id)
+        if self._made == self._limit:
+            context = f"document {unique_id} is not stored, and one message may ask for no more than {self._limit} made on demand"
+            return Problem(code=ErrorCode.REPOSITORY_ERROR, context=context, location=unique_id)
+        try:
+            made = self._on_demand(unique_id)
+            self._made += made is not None
+        except Failure as failure:
+            self._made += 1
+            problem = replace(failure.problems[0], location=unique_id)
+            if problem.code == ErrorCode.REGISTRY_NOT_AVAILABLE:
+                self._silent = problem
+            return problem
+        return made
 
 
 def _answer(request: DocumentRequest, found: Document | Assembled | Problem) -> Retrieved | Problem:

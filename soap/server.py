@@ -191,7 +191,11 @@ class Dispatcher:
             self._server.get_out_object(running)
             self._raise(running.out_error)
             self._server.get_out_string(running)
-            return Answer(self.operations[running.udc.action], running.udc.message_id, running.out_document)
+            answer = Answer(self.operations[running.udc.action], running.udc.message_id, running.out_document)
+            # spyne's contexts refer to each other: what hangs on them would stay until the next collection of garbage.
+            running.in_document = running.in_object = running.out_object = running.out_document = None
+            context.in_document = None
+            return answer
         finally:
             context.close()
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,29 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from benchmarks.messages import patient
+from benchmarks.messages import submission as new_submission
+from registry.client import client as registry_client
 from repository.client import client
 from repository.documents import Documents
 from repository.iti41_provide_and_register import provide_and_register
 from repository.iti43_retrieve import retrieve
 from repository.schema import connect, upgrade
 from repository.service import RETRIEVE, service
-from schemas import catalog, xdsb
+from schemas import catalog, rim, xdsb
 from schemas.ns import XDSB
+from server.compose import Domain, soap_client
+from server.config import Config
 from soap.client import HttpResponse, SoapClient
 from soap.endpoint import Endpoint
 from soap.operations import Call, Limits, Reply
 from xds.messages import Document, DocumentRequest, Outcome, Retrieved
-from xds.metadata import DocumentEntry, Submission
+from xds.metadata import Association, DocumentEntry, Submission
 from xds.problems import Failure, Problem, fail
+from xds.queries import GetDocuments
 from xds.transactions import Provide, Retrieve
 from xds.values import MimeType, UniqueId
-from xds.vocabulary import ResponseStatus
+from xds.vocabulary import AssociationType, ResponseStatus, Status
 
 OUR_ID = "1.3.6.1.4.1.21367.2010.1.2.1125"
 LETTER = Document.of(b"Dear colleague,\r\nthank you.\r\n", "text/plain; charset=ISO-8859-1")
@@ -76,7 +82,7 @@ GOT_SCAN = ("1.2.2", SCAN.mime_type, SCAN.sha1)
 
 
 def test_each_request_is_answered_for_itself_and_in_its_order(local: Retrieve) -> None:
-    """ITI TF-2 3.43.4.1.3."""
+    """ITI TF-2 3.43.4.1.3 [T 12021]: several documents and repositories, and one twice."""
     requests = [asked("1.2.2"), asked("9.9"), asked("1.2.1", repository="1.5"), asked("1.2.1"), asked("1.2.2")]
     assert described(local(requests)) == [
         GOT_SCAN,
@@ -144,10 +150,142 @@ def answer_of(retrieve: Retrieve, requests: Sequence[DocumentRequest]) -> Reply:
 def test_the_status_says_whether_all_some_or_none_were_found(
     local: Retrieve, unique_ids: list[str], status: ResponseStatus, documents: int
 ) -> None:
-    """ITI TF-2 3.43.4.2.2."""
+    """ITI TF-2 3.43.4.2.2 [T 12021, 12029, 15816]."""
     reply = answer_of(local, [asked(unique_id) for unique_id in unique_ids])
     outcome, responses = xdsb.decode_retrieve_response(etree.fromstring(b"".join(reply.body)))
     assert (outcome.status, len(responses), len(reply.documents)) == (status, documents, documents)
+
+
+def answer_to(retrieve: Retrieve, inside: str) -> tuple[Outcome, list[str]]:
+    """The outcome of a message of the wire, and the names of the children of each DocumentResponse, space-separated."""
+
+    def provide(submission: Submission, documents: Mapping[str, Document]) -> Outcome:
+        raise AssertionError("not asked for")
+
+    operations = service(provide=provide, retrieve=retrieve, describe=lambda *_: None).operations
+    (operation,) = (one for one in operations if one.action == RETRIEVE)
+    body = etree.fromstring(f'<x:RetrieveDocumentSetRequest xmlns:x="{XDSB}">{inside}</x:RetrieveDocumentSetRequest>')
+    reply = operation.answer(Call(body=body, documents={}, message_id="urn:uuid:1", mtom=True))
+    response = etree.fromstring(b"".join(reply.body))
+    assert catalog.validate(response, "xdsb") == []
+    outcome, _ = xdsb.decode_retrieve_response(response)
+    answers = response.findall("x:DocumentResponse", {"x": XDSB})
+    return outcome, [" ".join(etree.QName(child).localname for child in one) for one in answers]
+
+
+REPOSITORY, DOCUMENT = (
+    f"<x:RepositoryUniqueId>{OUR_ID}</x:RepositoryUniqueId>",
+    "<x:DocumentUniqueId>1.2.1</x:DocumentUniqueId>",
+)
+HOME = "<x:HomeCommunityId>urn:oid:1.2.3</x:HomeCommunityId>"
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        HOME + REPOSITORY + DOCUMENT,
+        DOCUMENT + REPOSITORY + HOME,
+        f"\n  {HOME}\n  {REPOSITORY}\n  <x:DocumentUniqueId>\n 1.2.1 </x:DocumentUniqueId>\n",
+    ],
+    ids=["in order", "the other way round", "with white space"],
+)
+def test_a_response_has_its_elements_in_the_order_of_the_schema(local: Retrieve, inside: str) -> None:
+    """ITI TF-2 3.43.4.2.2; in the request their order is not held to."""
+    outcome, answers = answer_to(local, f"<x:DocumentRequest>{inside}</x:DocumentRequest>")
+    assert (outcome, answers) == (Outcome(), ["HomeCommunityId RepositoryUniqueId DocumentUniqueId mimeType Document"])
+
+
+def test_the_new_ids_stand_between_the_old_ones_and_the_document() -> None:
+    """ITI TF-2 3.43.4.2.2."""
+
+    def made(requests: Sequence[DocumentRequest]) -> Iterator[Retrieved | Problem]:
+        yield Retrieved(
+            request=requests[0], document=LETTER, new_repository_unique_id="1.9", new_document_unique_id="2.25.1"
+        )
+
+    _, answers = answer_to(made, f"<x:DocumentRequest>{REPOSITORY}{DOCUMENT}</x:DocumentRequest>")
+    assert answers == [
+        "RepositoryUniqueId DocumentUniqueId NewRepositoryUniqueId NewDocumentUniqueId mimeType Document"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inside", "context"),
+    [
+        ("", "RetrieveDocumentSetRequest: it holds no DocumentRequest"),
+        (
+            f"<x:DocumentRequest>{DOCUMENT}</x:DocumentRequest>",
+            "DocumentRequest 1: RepositoryUniqueId is missing or empty",
+        ),
+        (
+            f"<x:DocumentRequest>{REPOSITORY}</x:DocumentRequest>",
+            "DocumentRequest 1: DocumentUniqueId is missing or empty",
+        ),
+        (
+            f"<x:DocumentRequest>{REPOSITORY}<x:DocumentUniqueId/></x:DocumentRequest>",
+            "DocumentRequest 1: DocumentUniqueId is missing or empty",
+        ),
+        (
+            f"<x:DocumentRequest>{REPOSITORY}{DOCUMENT}{DOCUMENT}</x:DocumentRequest>",
+            "DocumentRequest 1: it has 2 DocumentUniqueIds, not one",
+        ),
+    ],
+    ids=["nothing", "no repository", "no document", "empty", "two documents"],
+)
+def test_a_message_that_does_not_say_what_is_meant_is_refused(local: Retrieve, inside: str, context: str) -> None:
+    outcome, answers = answer_to(local, inside)
+    assert [(one.code, one.context) for one in outcome.problems] == [("XDSRepositoryError", context)]
+    assert (outcome.status, answers) == (ResponseStatus.FAILURE, [])
+
+
+def test_an_error_says_which_document_it_is_about(local: Retrieve) -> None:
+    """ITI TF-2 3.43.4.2.3: location is the DocumentUniqueId; the severity is Error."""
+    reply = answer_of(local, [asked("9.9"), asked("1.2.1", repository="1.5")])
+    outcome, _ = xdsb.decode_retrieve_response(etree.fromstring(b"".join(reply.body)))
+    assert outcome.problems == (
+        Problem(code="XDSDocumentUniqueIdError", context="document 9.9 is not in this repository", location="9.9"),
+        Problem(
+            code="XDSUnknownRepositoryId",
+            context=f"document 1.2.1: repository 1.5 is not this one, {OUR_ID}",
+            location="1.2.1",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "mime_type",
+    ["text/plain; charset=ISO-8859-1", 'multipart/related; type="a/b"; x=<&>', "TEXT/Plain ;Charset = utf-8"],
+)
+def test_the_mime_type_comes_back_to_the_letter(store: Documents, local: Retrieve, mime_type: str) -> None:
+    """ITI TF-2 3.43.4.2.2 [T 12360]."""
+    store.commit(store.stage({"1.2.9": replace(LETTER, mime_type=mime_type)}))
+    reply = answer_of(local, [asked("1.2.9")])
+    _, ((_, given, _),) = xdsb.decode_retrieve_response(etree.fromstring(b"".join(reply.body)))
+    assert given == mime_type
+
+
+def test_a_document_stays_the_same_when_its_entry_is_deprecated(domain: Domain, config: Config) -> None:
+    """ITI TF-2 3.43.4.1.3: whatever becomes of the entry, the uniqueId gives the same octets."""
+    provide, fetch = client(soap_client(domain.endpoints["repository"], config))
+    registry = registry_client(soap_client(domain.endpoints["registry"], config))
+    first, second = new_submission(patient(43)), new_submission(patient(43))
+    old, new = first.document_entries[0], second.document_entries[0]
+    provide(first, {old.entry_uuid: LETTER})
+    (registered,) = rim.decode_fragments(registry.query(GetDocuments(unique_id=(str(old.unique_id),))).fragments)
+    replacement = Association(
+        entry_uuid="Replacement",
+        association_type=AssociationType.RPLC,
+        source_object=new.entry_uuid,
+        target_object=registered.entry_uuid,
+    )
+    provide(replace(second, associations=(*second.associations, replacement)), {new.entry_uuid: SCAN})
+    (deprecated,) = rim.decode_fragments(registry.query(GetDocuments(unique_id=(str(old.unique_id),))).fragments)
+    assert isinstance(deprecated, DocumentEntry) and deprecated.availability_status == Status.DEPRECATED
+    requests = [asked(str(one.unique_id), config.repository.unique_id) for one in (old, new)]
+    assert [isinstance(one, Retrieved) and one.document.read() for one in fetch(requests)] == [
+        LETTER.read(),
+        SCAN.read(),
+    ]
 
 
 def test_a_request_that_lacks_an_id_is_refused_as_a_whole(local: Retrieve) -> None:
