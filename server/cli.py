@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from dataclasses import replace
@@ -84,6 +85,7 @@ def serve(
         try:
             # The event loop only moves bytes: it should not wait 5 ms for a thread that computes.
             sys.setswitchinterval(0.0005)
+            _spare_what_stays()
             running.run(sockets=[listening])
         finally:
             domain.close()
@@ -93,7 +95,14 @@ def serve(
     else:
         # The tables are made by one process, before there are several.
         compose(config, url, listen=False).close()
-        run(config.server.workers, work)
+        run(config.server.workers, work, pin=config.server.pin_workers)
+
+
+def _spare_what_stays() -> None:
+    """The collector need not look at what was loaded for good, nor after every few hundred objects: a message makes thousands."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 50)
 
 
 def _announce(domain: Domain) -> None:

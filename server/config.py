@@ -37,6 +37,7 @@ class Server:
     insecure: bool = key(False, "allow listening beyond loopback without any security")
     actors: str = key("registry,repository,imaging", "which actors run in this process")
     workers: int = key(1, "processes that serve; as many as there are processors is right for much traffic")
+    pin_workers: bool = key(True, "keep each worker on a processor of its own, where there are as many as workers")
     directory: str = key("xdsi-data", "where databases and content are kept unless said otherwise below")
     packaging: str = key(
         "lenient", "strict: refuse multipart to SIMPLE operations and plain XML to MTOM ones; lenient: take both"

@@ -84,6 +84,7 @@ def server(app: App, config: Config) -> uvicorn.Server:
         lifespan="off",
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         limit_concurrency=config.limits.connections,
