@@ -59,6 +59,7 @@ def serve(
 
     from server.compose import clear_spools, compose
     from server.http import base_url, bind, server
+    from server.sharing import Counts
     from server.workers import run
 
     config = _overridden(
@@ -70,11 +71,13 @@ def serve(
     url = base_url(config, listening)
     clear_spools(config)
 
+    counts = Counts(config.server.workers)
+
     def work(number: int) -> None:
         domain = compose(config, url, listen=number == 0)
         if number == 0:
             _announce(domain)
-        running = server(domain.app, config)
+        running = server(domain.app, config, share=(counts, number) if config.server.workers > 1 else None)
 
         def end(*_: object) -> None:
             # Also of use when uvicorn, done, raises the signal once more that ended it: there is something to close after that.

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 import uvicorn
 
 from server.config import Config, ConfigError
+from server.sharing import Counts, SharingServer
 from soap.endpoint import Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -74,8 +75,8 @@ def base_url(config: Config, listening: socket.socket) -> str:
     return config.server.public_url.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def server(app: App, config: Config) -> uvicorn.Server:
-    """A uvicorn server for the application."""
+def server(app: App, config: Config, share: tuple[Counts, int] | None = None) -> uvicorn.Server:
+    """A uvicorn server for the application. `share`: with whom it shares its socket, and which of them it is."""
     settings = uvicorn.Config(
         app,
         http="httptools",
@@ -91,7 +92,7 @@ def server(app: App, config: Config) -> uvicorn.Server:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=30,
     )
-    return uvicorn.Server(settings)
+    return uvicorn.Server(settings) if share is None else SharingServer(settings, *share)
 
 
 @contextlib.contextmanager
