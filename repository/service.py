@@ -31,14 +31,16 @@ def service(*, provide: Provide, retrieve: Retrieve, describe: Callable[[str, st
         operations=(
             Operation(
                 name="DocumentRepository_ProvideAndRegisterDocumentSet-b",
+                transaction="ITI-41",
                 action=PROVIDE,
                 element=clark(XDSB, "ProvideAndRegisterDocumentSetRequest"),
                 reply_action=f"{PROVIDE}Response",
                 mtom=True,
-                answer=lambda call: Reply(body=[rs.encode_outcome(_provide(call, provide))]),
+                answer=lambda call: _answered(_provide(call, provide)),
             ),
             Operation(
                 name="DocumentRepository_RetrieveDocumentSet",
+                transaction="ITI-43",
                 action=RETRIEVE,
                 element=clark(XDSB, "RetrieveDocumentSetRequest"),
                 reply_action=f"{RETRIEVE}Response",
@@ -47,6 +49,10 @@ def service(*, provide: Provide, retrieve: Retrieve, describe: Callable[[str, st
             ),
         ),
     )
+
+
+def _answered(outcome: Outcome) -> Reply:
+    return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status)
 
 
 def _provide(call: Call, provide: Provide) -> Outcome:
@@ -86,6 +92,7 @@ def _retrieve(call: Call, retrieve: Retrieve) -> Reply:
     return Reply(
         body=xdsb.encode_retrieve_response(outcome, retrieved),
         documents=[(content_id, one.document) for one, content_id in retrieved],
+        status=lambda: outcome.status,
     )
 
 

@@ -55,18 +55,16 @@ def serve(
     xdsi serve --config xdsi.toml
     xdsi serve --actors registry --port 8081 --workers 4
     """
-    import logging
-
+    from server import logs
     from server.compose import clear_spools, compose
     from server.http import base_url, bind, server
     from server.sharing import Counts
-    from server.workers import run
+    from server.workers import run, share_metrics
 
     config = _overridden(
         load(config_path), actors=actors, port=port, host=host, insecure=insecure or None, workers=workers
     )
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.set_up(config.server.log_level, "json" if config.server.log_format == "json" else "text")
     listening = bind(config)
     url = base_url(config, listening)
     clear_spools(config)
@@ -96,9 +94,10 @@ def serve(
     if config.server.workers == 1:
         work(0)
     else:
+        gone = share_metrics(Path(config.server.directory).absolute() / "metrics")
         # The tables are made by one process, before there are several.
         compose(config, url, listen=False).close()
-        run(config.server.workers, work, pin=config.server.pin_workers)
+        run(config.server.workers, work, pin=config.server.pin_workers, gone=gone, ending=listening.close)
 
 
 def _spare_what_stays() -> None:

@@ -18,17 +18,20 @@ from registry.codes import load as load_codes
 from registry.rules import Strictness
 from registry.store import Store
 from server.config import AffinityDomain, Config, ConfigError, Registry
-from server.http import App, is_loopback, router
+from server.http import App, Page, Probe, counted, is_loopback, router
 from server.transport import http_transport
+from server.workers import METRICS_VARIABLE
 from soap import operations
 from soap.client import SoapClient
 from soap.endpoint import Endpoint
-from soap.operations import Operation, Service
+from soap.operations import Exchange, Operation, Service
 from xds.transactions import Feed, Provide, Query, Register
 
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
+    from server.health import Check, Readiness
+    from server.metrics import Metrics
 
 
 def now() -> datetime:
@@ -49,6 +52,8 @@ class Domain:
     executors: list[ThreadPoolExecutor] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
     closing: list[Callable[[], None]] = field(default_factory=list)
+    #: What must work for this process to be ready, by name.
+    checks: dict[str, Check] = field(default_factory=dict)
 
     def close(self) -> None:
         """Ends the threads, and lets go of the databases and ports."""
@@ -77,29 +82,40 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
 
     `listen` says whether the feeds that have ports of their own are started: in one process of several.
     """
+    from server import logs
+    from server.health import Readiness
+    from server.metrics import Metrics
+
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    metrics = Metrics(os.environ.get(METRICS_VARIABLE))
     domain = Domain(app=router({}), endpoints={})
     apps: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
 
+    def observe(exchange: Exchange) -> None:
+        metrics.exchange(exchange)
+        logs.exchange(exchange)
+
     def serve(path: str, service: Service, spool: Path, threads: int) -> None:
         executor = ThreadPoolExecutor(threads, thread_name_prefix=f"xdsi{path.replace('/', '-')}")
         domain.executors.append(executor)
         address = base_url + path
-        apps[path] = Endpoint(
+        endpoint = Endpoint(
             service,
             address=address,
             spool_directory=spool,
             limits=_limits(config),
             executor=executor,
             packaging="strict" if config.server.packaging == "strict" else "lenient",
+            observe=observe,
         )
+        apps[path] = counted(endpoint, metrics.in_flight.track_inprogress)
         domain.endpoints[path.strip("/")] = address
 
     if "registry" in config.actors:
         for one in config.affinity_domains:
-            of_domain = local_registry(config, one, domain, listen)
+            of_domain = local_registry(config, one, domain, metrics, listen)
             if not one.name:
                 # The repository of this process registers in the unnamed domain.
                 register, query = of_domain.register, of_domain.query
@@ -128,8 +144,26 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         serve("/imaging", service, instances.staging, config.imaging.threads)
 
-    domain.app = router(apps)
+    readiness = Readiness(domain.checks)
+    domain.closing.append(readiness.close)
+    domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {})
     return domain
+
+
+def probes(metrics: Metrics, readiness: Readiness) -> dict[str, Probe]:
+    """What is answered to those who watch the server."""
+
+    async def healthz() -> Page:
+        return Page(content=b"ok\n")
+
+    async def readyz() -> Page:
+        ready, content = await readiness.answer()
+        return Page(content=content, status=200 if ready else 503, content_type="application/json")
+
+    async def counts() -> Page:
+        return Page(content=metrics.text(), content_type=metrics.content_type)
+
+    return {"/healthz": healthz, "/readyz": readyz, "/metrics": counts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +175,9 @@ class LocalRegistry:
     query: Query
 
 
-def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, listen: bool) -> LocalRegistry:
+def local_registry(
+    config: Config, affinity: AffinityDomain, domain: Domain, metrics: Metrics, listen: bool
+) -> LocalRegistry:
     """A registry over its own database, with the transactions that its options name."""
     from registry import (
         iti18_stored_query,
@@ -153,9 +189,11 @@ def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, lis
         patients,
     )
     from registry.service import service
+    from server.health import answers
 
     settings, name = affinity.registry, f" {affinity.name}" if affinity.name else ""
-    store = domain.parts[f"registry{name}"] = open_registry(config, affinity)
+    store = domain.parts[f"registry{name}"] = open_registry(config, affinity, committed=metrics.group)
+    domain.checks[f"registry{name} database"] = answers(store.engine)
     domain.closing.append(store.close)
     strictness = Strictness({one.name: getattr(affinity.strictness, one.name) for one in fields(affinity.strictness)})
     codes = None if not settings.codes else load_codes(Path(settings.codes))
@@ -193,7 +231,7 @@ def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, lis
                 f"registry.feed_host is {settings.feed_host!r}, which others can reach, and no security is configured:"
                 " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
             )
-        domain.listeners.append(feed_listener(settings, take))
+        domain.listeners.append(feed_listener(settings, take, metrics.message))
     return LocalRegistry(service=made, register=partial(iti42_register.register, **changing, **rules), query=query)
 
 
@@ -215,7 +253,7 @@ def feed_operations(settings: Registry, feed: Feed) -> tuple[Operation, ...]:
     return pixv3.operations(feed=feed, authorities=_authorities(settings), now=now, new_id=lambda: str(uuid.uuid4()))
 
 
-def feed_listener(settings: Registry, feed: Feed) -> Listener:
+def feed_listener(settings: Registry, feed: Feed, answered: Callable[[str, str], None]) -> Listener:
     """ITI-8 and ITI-64, listening."""
     from feeds import adt
     from feeds.listener import Listener
@@ -226,6 +264,7 @@ def feed_listener(settings: Registry, feed: Feed) -> Listener:
         authorities=_authorities(settings),
         now=now,
         new_control_id=lambda: uuid.uuid4().hex[:20],
+        answered=answered,
     )
     listener = Listener(
         answer,
@@ -238,14 +277,16 @@ def feed_listener(settings: Registry, feed: Feed) -> Listener:
     return listener
 
 
-def open_registry(config: Config, affinity: AffinityDomain) -> Store:
+def open_registry(
+    config: Config, affinity: AffinityDomain, committed: Callable[[int], None] = lambda units: None
+) -> Store:
     """The registry's database, brought up to date."""
     from registry import schema
     from registry.store import Store, open_engine
 
     engine = open_engine(config.registry_database_url(affinity))
     schema.upgrade(engine)
-    return Store(engine)
+    return Store(engine, committed=committed)
 
 
 def local_repository(config: Config, domain: Domain, register: Register | None, query: Query | None) -> Provide:
@@ -253,12 +294,16 @@ def local_repository(config: Config, domain: Domain, register: Register | None, 
     from registry.client import client as registry_client
     from repository import iti41_provide_and_register, schema, sweep
     from repository.documents import Documents
+    from server.health import answers, can_be_written, http_answers
 
     engine = schema.connect(config.database_url("repository"))
     schema.upgrade(engine)
     documents = domain.parts["documents"] = Documents(engine, config.content_directory("repository"))
     domain.closing.append(engine.dispose)
+    domain.checks["repository database"] = answers(engine)
+    domain.checks["repository directory"] = can_be_written(config.content_directory("repository"))
     if config.repository.registry_url:
+        domain.checks["remote registry"] = partial(http_answers, config.repository.registry_url)
         remote = registry_client(soap_client(config.repository.registry_url, config))
         register, query = remote.register, remote.query
     if register is None:
@@ -278,11 +323,14 @@ def local_instances(config: Config, domain: Domain) -> Any:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
+    from server.health import answers, can_be_written
 
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
     domain.closing.append(engine.dispose)
+    domain.checks["imaging database"] = answers(engine)
+    domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
 
 

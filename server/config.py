@@ -43,6 +43,9 @@ class Server:
         "lenient", "strict: refuse multipart to SIMPLE operations and plain XML to MTOM ones; lenient: take both"
     )
     log_level: str = key("info", "debug, info, warning or error")
+    log_format: str = key("text", "text, or json: an object on each line")
+    probes: bool = key(True, "answer GET /healthz, /readyz and /metrics")
+    shutdown_grace_s: int = key(30, "seconds that requests have to finish when the server is told to end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +187,7 @@ _CHOICES = {
     **{("strictness", name): _LEVELS for name in tunable.RULES},
     ("registry", "unknown_patient"): ("empty", "error"),
     ("server", "packaging"): ("strict", "lenient"),
+    ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("registry", "patients"): ("known", "open"),
 }

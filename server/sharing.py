@@ -9,6 +9,7 @@ import asyncio
 import logging
 import mmap
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -32,8 +33,16 @@ class Counts:
         return self._numbers[process] <= min(self._numbers)
 
 
-class SharingServer(uvicorn.Server):
-    """One of the processes."""
+class Server(uvicorn.Server):
+    """uvicorn's, but for signals: the first lets requests finish, any second one does not wait for them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        super().handle_exit(sig, frame)
+
+
+class SharingServer(Server):
+    """One of several processes."""
 
     def __init__(self, config: uvicorn.Config, counts: Counts, process: int) -> None:
         super().__init__(config)

@@ -22,7 +22,13 @@ def answer(call: Call) -> Reply:
 
 
 OPERATION = Operation(
-    name="Ask", action="urn:example:ask", element="{urn:example}ask", reply_action="urn:r", mtom=False, answer=answer
+    name="Ask",
+    transaction="ITI-0",
+    action="urn:example:ask",
+    element="{urn:example}ask",
+    reply_action="urn:r",
+    mtom=False,
+    answer=answer,
 )
 
 
