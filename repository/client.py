@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from repository.service import PROVIDE, RETRIEVE
-from schemas import rs, xdsb
+from repository.service import PROVIDE, REMOVE, RETRIEVE
+from schemas import rmd, rs, xdsb
 from soap import xop
 from soap.client import Received, SoapClient, new_content_id
 from xds.messages import Document, DocumentRequest, Outcome, Retrieved
 from xds.metadata import Submission
 from xds.problems import ErrorCode, Failure, Problem, errors
-from xds.transactions import Provide, Retrieve
+from xds.transactions import Provide, RemoveDocuments, Retrieve
 from xds.vocabulary import ResponseStatus
 
 
@@ -39,6 +39,19 @@ def client(soap: SoapClient) -> tuple[Provide, Retrieve]:
                 yield from _answers(requests, received)
 
     return provide, retrieve
+
+
+def removal(soap: SoapClient) -> RemoveDocuments:
+    """ITI-86 at a remote repository. Failure for what it refuses; otherwise it raises as `client` does."""
+
+    def remove(requests: Sequence[DocumentRequest]) -> Outcome:
+        with soap.call(REMOVE, [rmd.encode_remove_request(requests)], mtom=False) as received:
+            outcome = rs.decode_outcome(received.body)
+        if outcome.status is ResponseStatus.FAILURE:
+            raise Failure(outcome.problems)
+        return outcome
+
+    return remove
 
 
 def _answers(requests: Sequence[DocumentRequest], received: Received) -> Iterator[Retrieved | Problem]:

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,29 @@ class Documents:
             chosen = _row.key.in_(staged.keys)
             connection.execute(update(stored_document).where(chosen).values(state=State.QUARANTINED))
 
+    def states(self, document_unique_ids: Iterable[str]) -> dict[str, list[Stored]]:
+        """What the catalogue has of each document but those that have been removed; nothing for one that is not there."""
+        found: dict[str, list[Stored]] = {}
+        for some in _slices(list(document_unique_ids)):
+            for one in self._stored(_row.document_unique_id.in_(some), _row.state != State.REMOVED):
+                found.setdefault(one.document_unique_id, []).append(one)
+        return found
+
+    def remove(self, document_unique_ids: Iterable[str]) -> frozenset[str]:
+        """The uniqueIds that were available: from now on `get` knows none of them, and their bytes go.
+
+        Bytes that can not be removed now are left to the sweep.
+        """
+        removed: dict[str, str] = {}
+        with self._engine.begin() as connection:
+            for some in _slices(list(document_unique_ids)):
+                chosen = _row.document_unique_id.in_(some) & (_row.state == State.AVAILABLE)
+                gone = update(stored_document).where(chosen).values(state=State.REMOVED)
+                rows = connection.execute(gone.returning(_row.key, _row.document_unique_id))
+                removed |= {row.key: row.document_unique_id for row in rows}
+        self.discard(Staged(keys=tuple(removed)))
+        return frozenset(removed.values())
+
     def get(self, document_unique_id: str, *, max_memory_bytes: int = _MEBIBYTE) -> Document | None:
         """The document, checked against its size and SHA-1 before a byte is given; None where there is none.
 
@@ -215,7 +238,8 @@ class Documents:
 
     def _current(self, document_unique_id: str) -> Stored | None:
         """What is given out: the available row, else the pending one, because it may be registered before we hear of it."""
-        rows = self._stored(_row.document_unique_id == document_unique_id, _row.state != State.QUARANTINED)
+        given = _row.state.in_((State.AVAILABLE, State.PENDING))
+        rows = self._stored(_row.document_unique_id == document_unique_id, given)
         available = next((row for row in rows if row.state is State.AVAILABLE), None)
         if available is not None:
             return available
@@ -259,6 +283,11 @@ class Documents:
         except BaseException:
             copy.unlink(missing_ok=True)
             raise
+
+
+def _slices(ids: list[str]) -> Iterator[list[str]]:
+    """In lists that one statement can take."""
+    return (ids[start : start + 500] for start in range(0, len(ids), 500))
 
 
 class _DamagedError(Exception):

@@ -1,4 +1,4 @@
-"""The repository's SOAP operations: ITI-41 and ITI-43."""
+"""The repository's SOAP operations: ITI-41, ITI-43 and ITI-86."""
 
 from __future__ import annotations
 
@@ -7,24 +7,37 @@ from collections import Counter
 from collections.abc import Callable
 from uuid import uuid4
 
-from schemas import rs, xdsb
-from schemas.ns import XDSB, clark
+from schemas import rmd, rs, xdsb
+from schemas.ns import RMD, XDSB, clark
 from soap import xop
 from soap.client import new_content_id
 from soap.fault import SoapFault
 from soap.operations import Call, Operation, Reply, Service
 from xds.messages import Outcome, Retrieved
 from xds.problems import ErrorCode, Failure, Problem, errors
-from xds.transactions import Provide, Retrieve
+from xds.transactions import Provide, RemoveDocuments, Retrieve
 from xds.vocabulary import ResponseStatus
 
 _log = logging.getLogger("xdsi.repository")
+#: Who keeps a record of what was removed listens here.
+_audit = logging.getLogger("xdsi.audit")
 PROVIDE = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b"
 RETRIEVE = "urn:ihe:iti:2007:RetrieveDocumentSet"
+REMOVE = "urn:ihe:iti:2017:RemoveDocuments"
 
 
-def service(*, provide: Provide, retrieve: Retrieve, describe: Callable[[str, str | None], bytes | None]) -> Service:
-    """The Document Repository as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident."""
+def service(
+    *,
+    provide: Provide,
+    retrieve: Retrieve,
+    describe: Callable[[str, str | None], bytes | None],
+    remove: RemoveDocuments | None = None,
+) -> Service:
+    """The Document Repository as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident.
+
+    ITI-86 is not offered where `remove` is None.
+    """
+    removal = () if remove is None else (_removal(remove),)
     return Service(
         name="DocumentRepository",
         describe=describe,
@@ -47,8 +60,34 @@ def service(*, provide: Provide, retrieve: Retrieve, describe: Callable[[str, st
                 mtom=True,
                 answer=lambda call: _retrieve(call, retrieve),
             ),
+            *removal,
         ),
     )
+
+
+def _removal(remove: RemoveDocuments) -> Operation:
+    return Operation(
+        name="DocumentRepository_RemoveDocuments",
+        transaction="ITI-86",
+        action=REMOVE,
+        element=clark(RMD, "RemoveDocumentsRequest"),
+        reply_action=f"{REMOVE}Response",
+        mtom=False,
+        answer=lambda call: _answered(_remove(call, remove)),
+    )
+
+
+def _remove(call: Call, remove: RemoveDocuments) -> Outcome:
+    try:
+        requests = rmd.decode_remove_request(call.body)
+        outcome = remove(requests)
+    except Failure as failure:
+        return _refusal(failure)
+    except Exception:
+        return Outcome.of([_incident("ITI-86")])
+    # Only ids of documents that were here: nothing that a peer could have made up.
+    _audit.info("ITI-86 removed %s", ", ".join(dict.fromkeys(one.document_unique_id for one in requests)))
+    return outcome
 
 
 def _answered(outcome: Outcome) -> Reply:

@@ -4,6 +4,7 @@ The rule: bytes that the registry has registered are never lost, and only it can
 
 * It has an entry of this uniqueId in this repository with this hash and size: the document becomes available.
 * It answers that it has none, and the document is older than any registration can last: the bytes go.
+* Somebody has removed the document: the bytes go.
 * It does not answer, or the document is younger: everything stays as it is.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from repository.documents import Documents, Staged, Stored
+from repository.tables import State
 from schemas import rim
 from xds.metadata import DocumentEntry
 from xds.problems import ErrorCode, fail
@@ -49,6 +51,10 @@ def sweep(
     unsettled = store.unsettled()
     committed = discarded = 0
     for one in unsettled:
+        if one.state is State.REMOVED:
+            store.discard(Staged(keys=(one.key,)))
+            discarded += 1
+            continue
         try:
             registered = _is_registered(one, query, repository_unique_id)
         except Exception:

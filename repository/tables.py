@@ -16,6 +16,8 @@ class State(StrEnum):
     AVAILABLE = "available"
     #: The source was told of a failure, and nobody knows whether the registry has registered it all the same.
     QUARANTINED = "quarantined"
+    #: Somebody has removed it: its bytes are going.
+    REMOVED = "removed"
 
 
 metadata = MetaData()
@@ -48,4 +50,13 @@ Index(
     stored_document.c.staged_at,
     sqlite_where=_unsettled,
     postgresql_where=_unsettled,
+)
+
+#: Documents that nobody may remove: until the end of a day (ISO 8601), or for ever.
+retention_hold = Table(
+    "retention_hold",
+    metadata,
+    Column("document_unique_id", String(256), primary_key=True),
+    Column("until", String(10)),
+    Column("reason", Text, nullable=False),
 )

@@ -29,7 +29,17 @@ _DOCUMENT: Final = clark(XDSB, "Document")
 # All files there are. A name from outside is looked up here and never becomes part of a path.
 _XSD_FILES: Final = {
     file: _HERE / "xsd" / file
-    for file in ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd", "pixv3.xsd")
+    for file in (
+        "xml.xsd",
+        "rim.xsd",
+        "rs.xsd",
+        "lcm.xsd",
+        "query.xsd",
+        "xds.b.xsd",
+        "xdsi.b.xsd",
+        "rmd.xsd",
+        "pixv3.xsd",
+    )
 }
 _WSDL_FILES: Final = {
     service: _HERE / "wsdl" / f"{service}.wsdl"
@@ -42,6 +52,7 @@ _SCHEMA_FILES: Final = {
     "query": "query.xsd",
     "xdsb": "xds.b.xsd",
     "xdsi": "xdsi.b.xsd",
+    "rmd": "rmd.xsd",
 }
 
 _PREFIXES: Final = {uri: prefix for prefix, uri in NSMAP.items()} | {"http://www.w3.org/XML/1998/namespace": "xml"}
@@ -53,7 +64,7 @@ _validating: Final = Lock()
 
 
 def schema(name: str) -> etree.XMLSchema:
-    """The compiled schema "rim", "rs", "lcm", "query", "xdsb" or "xdsi"; the same object each time.
+    """The compiled schema "rim", "rs", "lcm", "query", "xdsb", "xdsi" or "rmd"; the same object each time.
 
     ValueError for another name. For a verdict with reasons call `validate`, which threads may do at the same time.
     """

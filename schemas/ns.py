@@ -26,6 +26,7 @@ NSMAP: Final[dict[str, str]] = {
     "query": QUERY,
     "xds": XDSB,
     "iherad": XDSI,
+    "rmd": RMD,
     "soap": SOAP12,
     "wsa": WSA,
     "xop": XOP,

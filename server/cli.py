@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from server.commands import bench, codes, demo, documents, imaging, lifecycle, patients, query
+from server.commands import bench, codes, demo, documents, imaging, lifecycle, patients, query, repository
 from server.config import ACTORS, Config, ConfigError, load, to_toml
 from server.options import config_option, worded
 
@@ -158,7 +158,7 @@ def upgrade(config_path: Path | None) -> None:
         click.echo(f"{actor}: {config.database_url(actor)} is up to date")
 
 
-for module in (patients, codes, documents, query, lifecycle, imaging, demo, bench):
+for module in (patients, codes, documents, repository, query, lifecycle, imaging, demo, bench):
     for command in module.COMMANDS:
         main.add_command(command)
 

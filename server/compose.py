@@ -124,13 +124,24 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             serve(path, of_domain.service, spool, one.registry.threads)
 
     if "repository" in config.actors:
-        from repository import iti43_retrieve
+        from repository import iti43_retrieve, iti86_remove
         from repository.service import service as repository_service
 
         provide = local_repository(config, domain, register, query)
         documents = domain.parts["documents"]
         retrieve = partial(iti43_retrieve.retrieve, store=documents, repository_unique_id=config.repository.unique_id)
-        service = repository_service(provide=provide, retrieve=retrieve, describe=describe("DocumentRepository"))
+        removal = partial(
+            iti86_remove.remove,
+            store=documents,
+            holds=domain.parts["holds"],
+            repository_unique_id=config.repository.unique_id,
+        )
+        service = repository_service(
+            provide=provide,
+            retrieve=retrieve,
+            remove=removal if "remove-documents" in config.repository.offered else None,
+            describe=describe("DocumentRepository"),
+        )
         serve("/repository", service, documents.staging, config.repository.threads)
 
     if "imaging" in config.actors:
@@ -294,11 +305,13 @@ def local_repository(config: Config, domain: Domain, register: Register | None, 
     from registry.client import client as registry_client
     from repository import iti41_provide_and_register, schema, sweep
     from repository.documents import Documents
+    from repository.holds import Holds
     from server.health import answers, can_be_written, http_answers
 
     engine = schema.connect(config.database_url("repository"))
     schema.upgrade(engine)
     documents = domain.parts["documents"] = Documents(engine, config.content_directory("repository"))
+    domain.parts["holds"] = Holds(engine, today=lambda: now().date())
     domain.closing.append(engine.dispose)
     domain.checks["repository database"] = answers(engine)
     domain.checks["repository directory"] = can_be_written(config.content_directory("repository"))

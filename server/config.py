@@ -27,6 +27,11 @@ def key(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"meaning": meaning})
 
 
+def _names(text: str) -> frozenset[str]:
+    """Of a list with commas."""
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     host: str = key(
@@ -77,7 +82,7 @@ class Registry:
     @property
     def offered(self) -> frozenset[str]:
         """The names in `options`."""
-        return frozenset(name.strip() for name in self.options.split(",") if name.strip())
+        return _names(self.options)
 
 
 #: How each rule of a submission is taken; the rules say themselves what they demand.
@@ -108,7 +113,13 @@ class Repository:
     database: str = key("", "SQLAlchemy URL of the catalogue; empty: SQLite below server.directory")
     directory: str = key("", "where documents are kept; empty: below server.directory")
     registry_url: str = key("", "ITI-42 endpoint of a remote registry; empty: the registry of this process")
+    options: str = key("remove-documents", "which transactions beside ITI-41 and ITI-43 are offered: ITI-86")
     threads: int = key(8, "threads that read and write documents")
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The names in `options`."""
+        return _names(self.options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +203,6 @@ _CHOICES = {
     ("registry", "patients"): ("known", "open"),
 }
 ACTORS = ("registry", "repository", "imaging")
-_OPTIONS = frozenset(Registry().offered)
 _PREFIX = "XDSI__"
 
 
@@ -221,19 +231,24 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         raise ConfigError(f"server.workers is {config.server.workers}; at least one process must serve")
     for domain in config.affinity_domains:
         _check_registry(domain)
+    _check_options("repository", config.repository.offered, Repository().offered)
     return config
 
 
 def _check_registry(domain: AffinityDomain) -> None:
     """What no type can say about the keys of a registry."""
     section = f"domains.{domain.name}" if domain.name else "registry"
-    if unknown := sorted(domain.registry.offered - _OPTIONS):
-        raise ConfigError(f"{section}.options: {unknown[0]!r} is none of {', '.join(sorted(_OPTIONS))}")
+    _check_options(section, domain.registry.offered, Registry().offered)
     home = domain.registry.home_community_id
     if home and (fault := OidUrn(home).fault):
         raise ConfigError(f"{section}.home_community_id: {home!r} {fault}")
     if domain.registry.threads < 1:
         raise ConfigError(f"{section}.threads is {domain.registry.threads}; at least one thread must answer")
+
+
+def _check_options(section: str, given: frozenset[str], known: frozenset[str]) -> None:
+    if unknown := sorted(given - known):
+        raise ConfigError(f"{section}.options: {unknown[0]!r} is none of {', '.join(sorted(known))}")
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -31,5 +31,8 @@ Provide = Callable[[Submission, Mapping[str, Document]], Outcome]
 Retrieve = Callable[[Sequence[DocumentRequest]], Iterator[Retrieved | Problem]]
 """ITI-43 Retrieve Document Set: one Retrieved or one Problem for each request, in its order."""
 
+RemoveDocuments = Callable[[Sequence[DocumentRequest]], Outcome]
+"""ITI-86 Remove Documents."""
+
 RetrieveImages = Callable[[ImagingRequest], Iterator[Retrieved | Problem]]
 """RAD-69 Retrieve Imaging Document Set: one Retrieved or one Problem for each instance, in the order of the request."""

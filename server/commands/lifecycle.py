@@ -14,8 +14,9 @@ from registry.client import Client
 from server import show
 from server.commands.documents import code_of, spooling
 from server.options import Refused, json_option, url_option, worded
-from xds.messages import Outcome
+from xds.messages import DocumentRequest, Outcome
 from xds.metadata import Association, DocumentEntry, Folder, ObjectRef, Submission, SubmissionSet, has_member
+from xds.problems import ErrorCode, Failure
 from xds.queries import GetAssociations, GetDocuments, GetFolders, ReturnType, StoredQuery
 from xds.values import Code, Identifier, LanguageCode, Oid, Text, Timestamp
 from xds.vocabulary import AssociationType, Status
@@ -189,25 +190,69 @@ def approve(entry_uuid: str, source_id: str, registry: str, json_output: bool) -
 @click.command()
 @click.argument("entry_uuids", nargs=-1, required=True)
 @click.option("--with-associations", is_flag=True, help="And every association that begins or ends at one of them.")
+@click.option("--with-documents", is_flag=True, help="And, before, the documents from their repository (ITI-86).")
 @url_option("registry")
+@url_option("repository")
 @json_option
 @worded
-def remove(entry_uuids: tuple[str, ...], with_associations: bool, registry: str, json_output: bool) -> None:
-    """Remove metadata from a registry (ITI-62). The documents stay in their repositories.
+def remove(
+    entry_uuids: tuple[str, ...],
+    with_associations: bool,
+    with_documents: bool,
+    registry: str,
+    repository: str,
+    json_output: bool,
+) -> None:
+    """Remove metadata from a registry (ITI-62). The documents stay in their repositories, unless --with-documents.
+
+    The documents go first: what fails after that can be done again.
 
     \b
-    xdsi remove urn:uuid:8c2f7b34-5a1d-4c6e-9f3a-1b2c3d4e5f60 --with-associations
+    xdsi remove urn:uuid:8c2f7b34-5a1d-4c6e-9f3a-1b2c3d4e5f60 --with-associations --with-documents
     """
     from schemas import rim
 
     ids = list(entry_uuids)
     with _remote(registry) as remote:
+        if with_documents:
+            documents = _documents_of(remote, entry_uuids)
+            _remove_documents(documents, repository)
+            click.echo(f"{len(documents)} documents removed", err=True)
         if with_associations:
             query = GetAssociations(uuid=entry_uuids, return_type=ReturnType.OBJECT_REF, metadata_level=2)
             found = rim.decode_fragments(remote.query(query).fragments)
             ids += [one.entry_uuid for one in found if one.entry_uuid not in ids]
         outcome = remote.remove([ObjectRef(entry_uuid=one) for one in ids])
     _done(f"{len(ids)} objects removed", outcome, json_output)
+
+
+def _documents_of(remote: Client, entry_uuids: tuple[str, ...]) -> list[DocumentRequest]:
+    """Where the documents of those of the objects are that are DocumentEntries."""
+    from schemas import rim
+
+    query = GetDocuments(entry_uuid=entry_uuids, metadata_level=2)
+    return [
+        DocumentRequest(
+            repository_unique_id=str(one.repository_unique_id or ""), document_unique_id=str(one.unique_id or "")
+        )
+        for one in rim.decode_fragments(remote.query(query).fragments)
+        if isinstance(one, DocumentEntry)
+    ]
+
+
+def _remove_documents(requests: list[DocumentRequest], repository: str) -> None:
+    """One after the other, for the schema of the request allows one. A document that is gone already is as good as removed."""
+    from repository.client import removal
+    from server.compose import soap_client
+
+    with spooling() as config:
+        remove_documents = removal(soap_client(repository, config))
+        for request in requests:
+            try:
+                remove_documents([request])
+            except Failure as failure:
+                if {one.code for one in failure.problems} != {ErrorCode.DOCUMENT_UNIQUE_ID_ERROR}:
+                    raise
 
 
 COMMANDS: tuple[click.Command, ...] = (update, deprecate, approve, remove)

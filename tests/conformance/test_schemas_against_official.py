@@ -24,6 +24,7 @@ OFFICIAL_FILES = {
     "query": "query.xsd",
     "xdsb": "XDS.b_DocumentRepository.xsd",
     "xdsi": "XDSI.b_ImagingDocumentSource.xsd",
+    "rmd": "rmd.xsd",
 }
 ROOT = Path(__file__).parents[2]
 
@@ -223,6 +224,7 @@ VALID = {
         f"<xds:RetrieveDocumentSetResponse>{_OK}>{_ERRORS}</rs:RegistryResponse></xds:RetrieveDocumentSetResponse>",
     ),
     "retrieve imaging": ("xdsi", _imaging(_series(_REQUEST_WITHOUT_HOME))),
+    "remove a document": ("rmd", f"<rmd:RemoveDocumentsRequest>{_REQUEST}</rmd:RemoveDocumentsRequest>"),
     "retrieve two series": ("xdsi", _imaging(_series(_REQUEST * 2) + _series(_REQUEST))),
 }  # fmt: skip
 
@@ -289,6 +291,10 @@ def rename(path: str, namespace: str, local: str) -> Change:
 
 
 DEFECTS: list[tuple[str, str, Change]] = [
+    ("remove a document", "no DocumentRequest", drop("xds:DocumentRequest")),
+    ("remove a document", "two DocumentRequests", twice("xds:DocumentRequest")),
+    ("remove a document", "no DocumentUniqueId", drop("xds:DocumentUniqueId")),
+    ("remove a document", "an unknown attribute", put(".", "id", "x")),
     ("slot", "no name", without(".", "name")),
     ("slot", "no ValueList", drop("rim:ValueList")),
     ("slot", "two ValueLists", twice("rim:ValueList")),

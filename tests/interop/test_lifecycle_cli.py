@@ -120,3 +120,25 @@ def test_removal_is_all_or_nothing(shell: Shell) -> None:
     everything = [one["entry_uuid"] for one in shell.found("--patient", PATIENT, "--all")]
     assert shell.run("remove", *everything).stdout == f"{len(everything)} objects removed\n"
     assert shell.found("--patient", PATIENT, "--all") == []
+
+
+def test_documents_go_with_their_metadata_unless_they_are_held(shell: Shell) -> None:
+    entry = shell.submit("to be forgotten")
+    unique_id = entry["unique_id"]
+    shell.run("repository", "hold", unique_id, "--reason", "law case 7", "--until", "2999-12-31")
+    (held,) = json.loads(shell.run("repository", "holds", "--json").stdout)
+    assert held == {"document_unique_id": unique_id, "until": "2999-12-31", "reason": "law case 7"}
+    command = ("remove", entry["entry_uuid"], "--with-associations", "--with-documents")
+    refusal = shell.run(*command, status=1)
+    assert f"document {unique_id}: it is held until 2999-12-31: law case 7" in refusal.stderr
+    assert [one["unique_id"] for one in shell.found("--unique-id", unique_id)] == [unique_id]
+    shell.run("retrieve", unique_id, "--out", "kept")
+    assert "1 released" in shell.run("repository", "release", unique_id).stdout
+    # The SubmissionSet would be left without anything: the metadata stay, the bytes are gone, and it can be done again.
+    assert "XDSUnreferencedObjectException" in shell.run(*command, status=1).stderr
+    everything = [one["entry_uuid"] for one in shell.found("--patient", PATIENT, "--all")]
+    done = shell.run("remove", *everything, "--with-documents")
+    assert "1 documents removed" in done.stderr
+    assert shell.found("--unique-id", unique_id) == []
+    assert "XDSDocumentUniqueIdError" in shell.run("retrieve", unique_id, status=1).stderr
+    assert "not held" in shell.run("repository", "release", unique_id, status=1).stderr

@@ -17,7 +17,7 @@ from schemas.ns import LCM, NSMAP, QUERY, RIM, RS, SOAP12, XDSB, XOP, clark
 
 ADDRESS = "https://xds.example/services/a"
 SCHEMAS = ("rim", "rs", "lcm", "query", "xdsb", "xdsi")
-FILES = ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd", "pixv3.xsd")
+FILES = ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd", "rmd.xsd", "pixv3.xsd")
 WSDL_DIRECTORY = Path(catalog.__file__).parent / "wsdl"
 WSDL = {
     "w": "http://schemas.xmlsoap.org/wsdl/",
@@ -77,6 +77,10 @@ SERVICES = {
             "DocumentRepository_RetrieveDocumentSet": (
                 "urn:ihe:iti:2007:RetrieveDocumentSet",
                 "urn:ihe:iti:2007:RetrieveDocumentSetResponse",
+            ),
+            "DocumentRepository_RemoveDocuments": (
+                "urn:ihe:iti:2017:RemoveDocuments",
+                "urn:ihe:iti:2017:RemoveDocumentsResponse",
             ),
         },
     ),
