@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 import uvicorn
 
 from server.config import Config, ConfigError
+from server.protocol import bounded
 from soap.endpoint import Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -78,7 +79,7 @@ def server(app: App, config: Config) -> uvicorn.Server:
     """A uvicorn server for the application."""
     settings = uvicorn.Config(
         app,
-        http="httptools",
+        http=bounded(config.limits),  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",
         lifespan="off",
@@ -86,7 +87,6 @@ def server(app: App, config: Config) -> uvicorn.Server:
         log_config=None,
         server_header=False,
         date_header=False,
-        limit_concurrency=config.limits.connections,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=30,
     )
