@@ -18,13 +18,12 @@ GRACE_S = 8.0
 SOURCES = 5
 _pause = threading.Event().wait
 
-_REPOSITORY = f"""
-[repository]
-unique_id = "{load.REPOSITORY}"
-sweep_interval_s = 1
-sweep_grace_s = {GRACE_S}
-"""
 _REGISTRY = '[registry]\npatients = "open"\n'
+
+
+def repository_toml(grace_s: float = GRACE_S) -> str:
+    """The section of a repository that sweeps once a second."""
+    return f'[repository]\nunique_id = "{load.REPOSITORY}"\nsweep_interval_s = 1\nsweep_grace_s = {grace_s}\n'
 
 
 @dataclass(slots=True)
@@ -40,10 +39,12 @@ class Domain:
 
 
 @contextmanager
-def one_process(directory: Path, *arguments: str, disk: Disk | None = None, toml: str = "") -> Iterator[Domain]:
-    """Repository and registry in one server."""
+def one_process(
+    directory: Path, *arguments: str, disk: Disk | None = None, grace_s: float = GRACE_S, toml: str = ""
+) -> Iterator[Domain]:
+    """Repository and registry in one server. `toml` is more of the configuration."""
     actors = ("--actors", "registry,repository", *arguments)
-    server = Server(directory, _REGISTRY + _REPOSITORY + toml, *actors, disk=disk)
+    server = Server(directory, _REGISTRY + repository_toml(grace_s) + toml, *actors, disk=disk)
     domain = Domain((server,), load.Sources(server.url, server.url, directory / "spool"))
     try:
         server.start()
@@ -53,10 +54,13 @@ def one_process(directory: Path, *arguments: str, disk: Disk | None = None, toml
 
 
 @contextmanager
-def two_servers(directory: Path) -> Iterator[Domain]:
-    """A repository in front of a registry that is another server."""
+def two_servers(
+    directory: Path, *, grace_s: float = GRACE_S, between: Callable[[str], str] = lambda url: url
+) -> Iterator[Domain]:
+    """A repository in front of a registry that is another server. `between` may give it another URL than the registry's own."""
     registry = Server(directory / "registry", _REGISTRY, "--actors", "registry")
-    toml = f'{_REPOSITORY}registry_url = "{registry.url}/registry"\nregistry_timeout_s = {GRACE_S / 2}\n'
+    registry_url = f"{between(registry.url)}/registry"
+    toml = repository_toml(grace_s) + f'registry_url = "{registry_url}"\nregistry_timeout_s = {grace_s / 2}\n'
     repository = Server(directory / "repository", toml, "--actors", "repository")
     domain = Domain((repository, registry), load.Sources(repository.url, registry.url, directory / "spool"))
     try:

@@ -51,7 +51,7 @@ class Disk:
         self.below = below
         self._library, self._rules = library, below.parent / f"{below.name}.faults"
         self._spare = below.parent / f"{below.name}.spare"
-        self._spare.mkdir(exist_ok=True)
+        self._spare.mkdir(parents=True, exist_ok=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -126,6 +126,14 @@ class Server:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self.is_dead()
+
+    def dies(self, *, within_s: float) -> bool:
+        """Whether it comes to its end so soon."""
+        try:
+            self.is_dead(timeout_s=within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def is_dead(self, *, timeout_s: float = 120.0) -> None:
         """Waits for its end."""

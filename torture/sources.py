@@ -107,9 +107,18 @@ class Sources:
             if sent.told != "acknowledged":
                 self._ending.wait(0.05)
 
-    def submit(self, documents: Sequence[bytes], *, patient_number: int = 0, again: bool = False) -> Sent:
-        """One submission. `again`: where no answer came, the same is sent once more, as a source would that wants to know."""
+    def submit(
+        self, documents: Sequence[bytes], *, patient_number: int = 0, again: bool = False, spoiled: bool = False
+    ) -> Sent:
+        """One submission. `again`: where no answer came, the same is sent once more, as a source would that wants to know.
+
+        `spoiled`: the registry must refuse it, for the second half of its documents has no class.
+        """
         one = submission(patient(patient_number), documents=len(documents))
+        if spoiled:
+            half = len(documents) // 2
+            classless = tuple(replace(entry, class_code=None) for entry in one.document_entries[half:])
+            one = replace(one, document_entries=one.document_entries[:half] + classless)
         sent = self._send(one, documents)
         if again and sent.told == "unknown":
             second = self._send(one, documents)
