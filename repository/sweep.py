@@ -6,11 +6,14 @@ The rule: bytes that the registry has registered are never lost, and only it can
 * It answers that it has none, and the document is older than any registration can last: the bytes go.
 * Somebody has removed the document: the bytes go.
 * It does not answer, or the document is younger: everything stays as it is.
+
+A young document that is pending is not even asked for: its registration may be under way, and who has begun it settles it.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,7 +45,7 @@ def sweep(
     now: Callable[[], float],
     grace_s: float = 3600.0,
 ) -> Swept:
-    """Settle what can be settled. To be called at start-up, and now and then while the service runs, in any process.
+    """Settle what can be settled. To be called at start-up, and now and then while the service runs, in one process or in several.
 
     `grace_s` is the time within which a registration has ended one way or the other; `now` gives seconds since 1970.
     """
@@ -54,6 +57,8 @@ def sweep(
         if one.state is State.REMOVED:
             store.discard(Staged(keys=(one.key,)))
             discarded += 1
+            continue
+        if one.state is State.PENDING and one.staged_at >= before:
             continue
         try:
             registered = _is_registered(one, query, repository_unique_id)
@@ -67,9 +72,30 @@ def sweep(
             store.discard(Staged(keys=(one.key,)))
             discarded += 1
     swept = Swept(committed=committed, discarded=discarded, left=len(unsettled) - committed - discarded)
-    if unsettled:
+    if committed or discarded:
         _log.warning("swept: %d available, %d removed, %d left", swept.committed, swept.discarded, swept.left)
     return swept
+
+
+def every(interval_s: float, settle: Callable[[], Swept]) -> Callable[[], None]:
+    """Calls `settle` again and again in a thread of its own, whatever becomes of it, until the function that comes back is called."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(interval_s):
+            try:
+                settle()
+            except Exception:
+                _log.exception("a sweep failed; the next one is in %s s", interval_s)
+
+    thread = threading.Thread(target=run, name="xdsi-sweep", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join()
+
+    return end
 
 
 def _is_registered(one: Stored, query: Query, repository_unique_id: str) -> bool:

@@ -25,6 +25,9 @@ from soap import operations
 from soap.client import SoapClient
 from soap.endpoint import Endpoint
 from soap.operations import Exchange, Operation, Service
+from xds.messages import Outcome
+from xds.metadata import Submission
+from xds.problems import Failure
 from xds.transactions import Feed, Provide, Query, Register
 
 if TYPE_CHECKING:
@@ -72,15 +75,16 @@ def describe(service: str) -> Callable[[str, str | None], bytes | None]:
     return lambda address, file: catalog.wsdl(service, address) if file is None else catalog.xsd(file, address)
 
 
-def soap_client(url: str, config: Config) -> SoapClient:
+def soap_client(url: str, config: Config, *, answer_timeout_s: float = float("inf")) -> SoapClient:
     """A client of a remote actor; what it receives is spooled below server.directory."""
-    return SoapClient(url, http_transport(), _spool(config, "client"), _limits(config))
+    transport = http_transport(answer_timeout_s=answer_timeout_s)
+    return SoapClient(url, transport, _spool(config, "client"), _limits(config))
 
 
 def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     """All the actors that the configuration names, with their databases brought up to date.
 
-    `listen` says whether the feeds that have ports of their own are started: in one process of several.
+    `listen` says whether the feeds that have ports of their own are started, and the sweep: in one process of several.
     """
     from server import logs
     from server.health import Readiness
@@ -127,7 +131,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         from repository import iti43_retrieve, iti86_remove
         from repository.service import service as repository_service
 
-        provide = local_repository(config, domain, register, query)
+        provide = local_repository(config, domain, register, query, sweeping=listen)
         documents = domain.parts["documents"]
         retrieve = partial(iti43_retrieve.retrieve, store=documents, repository_unique_id=config.repository.unique_id)
         removal = partial(
@@ -199,7 +203,7 @@ def local_registry(
         iti92_restricted_update,
         patients,
     )
-    from registry.service import service
+    from registry.service import service, unforeseen
     from server.health import answers
 
     settings, name = affinity.registry, f" {affinity.name}" if affinity.name else ""
@@ -243,7 +247,17 @@ def local_registry(
                 " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
             )
         domain.listeners.append(feed_listener(settings, take, metrics.message))
-    return LocalRegistry(service=made, register=partial(iti42_register.register, **changing, **rules), query=query)
+
+    def register(submission: Submission) -> Outcome:
+        """As a remote registry would answer: what nobody foresaw is a problem with an incident number."""
+        try:
+            return iti42_register.register(submission, **changing, **rules)
+        except Failure:
+            raise
+        except Exception as error:
+            raise Failure([unforeseen("ITI-42", error)]) from error
+
+    return LocalRegistry(service=made, register=register, query=query)
 
 
 def _authorities(settings: Registry) -> tuple[Authority, ...]:
@@ -300,7 +314,9 @@ def open_registry(
     return Store(engine, committed=committed)
 
 
-def local_repository(config: Config, domain: Domain, register: Register | None, query: Query | None) -> Provide:
+def local_repository(
+    config: Config, domain: Domain, register: Register | None, query: Query | None, *, sweeping: bool
+) -> Provide:
     """The repository's ITI-41 over its own store, in front of the registry of this process or of a remote one."""
     from registry.client import client as registry_client
     from repository import iti41_provide_and_register, schema, sweep
@@ -308,6 +324,7 @@ def local_repository(config: Config, domain: Domain, register: Register | None, 
     from repository.holds import Holds
     from server.health import answers, can_be_written, http_answers
 
+    settings = config.repository
     engine = schema.connect(config.database_url("repository"))
     schema.upgrade(engine)
     documents = domain.parts["documents"] = Documents(engine, config.content_directory("repository"))
@@ -315,20 +332,32 @@ def local_repository(config: Config, domain: Domain, register: Register | None, 
     domain.closing.append(engine.dispose)
     domain.checks["repository database"] = answers(engine)
     domain.checks["repository directory"] = can_be_written(config.content_directory("repository"))
-    if config.repository.registry_url:
-        domain.checks["remote registry"] = partial(http_answers, config.repository.registry_url)
-        remote = registry_client(soap_client(config.repository.registry_url, config))
+    if settings.registry_url:
+        domain.checks["remote registry"] = partial(http_answers, settings.registry_url)
+        soap = soap_client(settings.registry_url, config, answer_timeout_s=settings.registry_timeout_s)
+        remote = registry_client(soap)
         register, query = remote.register, remote.query
-    if register is None:
+    if register is None or query is None:
         raise ConfigError("repository.registry_url is empty, and this process runs no registry")
-    if query is not None:
+    if sweeping:
+        settle = partial(
+            sweep.sweep,
+            store=documents,
+            query=query,
+            repository_unique_id=settings.unique_id,
+            now=time.time,
+            grace_s=settings.sweep_grace_s,
+        )
         # What a crash left behind is settled before anything new comes in.
-        sweep.sweep(store=documents, query=query, repository_unique_id=config.repository.unique_id, now=time.time)
+        settle()
+        if settings.sweep_interval_s:
+            # It ends before the databases are closed.
+            domain.closing.insert(0, sweep.every(settings.sweep_interval_s, settle))
     return partial(
         iti41_provide_and_register.provide_and_register,
         store=documents,
         register=register,
-        repository_unique_id=config.repository.unique_id,
+        repository_unique_id=settings.unique_id,
     )
 
 
@@ -361,15 +390,8 @@ def imaging_defaults(config: Config) -> Any:
 
 
 def _limits(config: Config) -> operations.Limits:
-    return operations.Limits(
-        envelope_bytes=config.limits.envelope_bytes,
-        message_bytes=config.limits.message_bytes,
-        document_bytes=config.limits.document_bytes,
-        parts=config.limits.parts,
-        depth=config.limits.depth,
-        attributes=config.limits.attributes,
-        body_idle_s=config.limits.body_idle_s,
-    )
+    """What the section limits says of messages; the rest of it is for the connections they come on."""
+    return operations.Limits(**{one.name: getattr(config.limits, one.name) for one in fields(operations.Limits)})
 
 
 def _spool(config: Config, name: str) -> Path:

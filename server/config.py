@@ -114,6 +114,15 @@ class Repository:
     directory: str = key("", "where documents are kept; empty: below server.directory")
     registry_url: str = key("", "ITI-42 endpoint of a remote registry; empty: the registry of this process")
     options: str = key("remove-documents", "which transactions beside ITI-41 and ITI-43 are offered: ITI-86")
+    registry_timeout_s: float = key(
+        300.0, "longest time that a remote registry may take to answer in full, in seconds; then it is not available"
+    )
+    sweep_interval_s: float = key(
+        300.0, "how often documents whose registration was not heard of are settled, in seconds; 0: at start-up only"
+    )
+    sweep_grace_s: float = key(
+        3600.0, "how old such a document must be before it is removed, in seconds: longer than any registration takes"
+    )
     threads: int = key(8, "threads that read and write documents")
 
     @property
@@ -145,14 +154,23 @@ class Imaging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    envelope_bytes: int = key(16 * 1024 * 1024, "largest SOAP envelope without its attachments, in bytes")
+    connections: int = key(1000, "most connections at once, in each process")
+    head_bytes: int = key(64 * 1024, "longest request line and header fields of a request together, in bytes")
+    head_fields: int = key(100, "most header fields of a request")
+    head_s: float = key(20.0, "longest time in which the request line and header fields must have come, in seconds")
+    body_idle_s: float = key(60.0, "longest pause in a request body, in seconds")
+    body_bytes_per_s: int = key(1024, "slowest average rate of a request body, in bytes per second")
+    body_grace_s: float = key(30.0, "how long a request body may be slower than that, in seconds")
     message_bytes: int = key(64 * 1024**3, "largest request, in bytes")
+    envelope_bytes: int = key(16 * 1024 * 1024, "largest SOAP envelope without its attachments, in bytes")
     document_bytes: int = key(64 * 1024**3, "largest document, in bytes")
     parts: int = key(10_000, "most MIME parts in a request")
+    part_header_bytes: int = key(8 * 1024, "longest header fields of one MIME part, in bytes")
+    preamble_bytes: int = key(64 * 1024, "most bytes before the first MIME part")
     depth: int = key(100, "deepest nesting of XML elements")
     attributes: int = key(256, "most attributes of one XML element")
-    body_idle_s: float = key(60.0, "longest pause in a request body, in seconds")
-    connections: int = key(1000, "most connections at once")
+    namespaces: int = key(100_000, "most namespace declarations of one XML entity")
+    tags: int = key(1_000_000, "most tags of one XML entity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +250,17 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     for domain in config.affinity_domains:
         _check_registry(domain)
     _check_options("repository", config.repository.offered, Repository().offered)
+    _check_sweep(config.repository)
     return config
+
+
+def _check_sweep(repository: Repository) -> None:
+    """A document must not be taken for one that nobody registers while its registration is still waited for."""
+    if repository.sweep_grace_s <= repository.registry_timeout_s and repository.registry_url:
+        raise ConfigError(
+            f"repository.sweep_grace_s is {repository.sweep_grace_s}; it must be longer than"
+            f" repository.registry_timeout_s, {repository.registry_timeout_s}"
+        )
 
 
 def _check_registry(domain: AffinityDomain) -> None:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import uvicorn
 
 from server.config import Config, ConfigError
+from server.protocol import bounded
 from server.sharing import Counts, Server, SharingServer
 from soap.endpoint import Receive, Scope, Send
 
@@ -111,7 +112,7 @@ def server(app: App, config: Config, share: tuple[Counts, int] | None = None) ->
     """A uvicorn server for the application. `share`: with whom it shares its socket, and which of them it is."""
     settings = uvicorn.Config(
         app,
-        http="httptools",
+        http=bounded(config.limits),  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",
         lifespan="off",
@@ -120,7 +121,6 @@ def server(app: App, config: Config, share: tuple[Counts, int] | None = None) ->
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=config.limits.connections,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=config.server.shutdown_grace_s,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -13,13 +14,16 @@ from soap.client import HttpResponse, Transport
 
 
 class _Response:
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
+    def __init__(self, response: httpx.Response, deadline: float) -> None:
+        self._response, self._deadline = response, deadline
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
 
     def chunks(self) -> Iterator[bytes]:
-        return self._response.iter_raw(512 * 1024)
+        for chunk in self._response.iter_raw(512 * 1024):
+            if time.monotonic() > self._deadline:
+                raise httpx.ReadTimeout("it goes on for too long")
+            yield chunk
 
 
 @cache
@@ -35,15 +39,21 @@ def _client(connect_timeout_s: float, idle_timeout_s: float) -> httpx.Client:
     return client
 
 
-def http_transport(*, connect_timeout_s: float = 10.0, idle_timeout_s: float = 300.0) -> Transport:
-    """A Transport that follows no redirects and knows no proxies. OSError where there is no answer."""
-    client = _client(connect_timeout_s, idle_timeout_s)
+def http_transport(
+    *, connect_timeout_s: float = 10.0, idle_timeout_s: float = 300.0, answer_timeout_s: float = float("inf")
+) -> Transport:
+    """A Transport that follows no redirects and knows no proxies. OSError where there is no answer.
+
+    An answer may pause for `idle_timeout_s`; it must be there in full `answer_timeout_s` after the request was begun.
+    """
+    client = _client(min(connect_timeout_s, answer_timeout_s), min(idle_timeout_s, answer_timeout_s))
 
     @contextmanager
     def post(url: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Iterator[HttpResponse]:
+        deadline = time.monotonic() + answer_timeout_s
         try:
             with client.stream("POST", url, headers=dict(headers), content=iter(body)) as response:
-                yield _Response(response)
+                yield _Response(response, deadline)
         except httpx.HTTPError as error:
             raise OSError(f"no answer from {url}: {error}") from None
         except httpx.InvalidURL as error:

@@ -29,8 +29,6 @@ Packaging = Literal["strict", "lenient"]
 _log = logging.getLogger("xdsi.soap")
 #: As much is collected before it is handed to a thread, and as much is sent at once.
 _BATCH_BYTES = 512 * 1024
-#: A body may be slow at first: its average rate is looked at after so many seconds.
-_GRACE_S = 30
 
 
 class _Disconnected(Exception):
@@ -139,7 +137,7 @@ class Endpoint:
                 async with asyncio.timeout(self._limits.body_idle_s):
                     event = await receive()
             except TimeoutError:
-                raise sender(f"no bytes for {self._limits.body_idle_s} s", http_status=408) from None
+                raise sender(f"no bytes for the limit of {self._limits.body_idle_s} s", http_status=408) from None
             if event["type"] == "http.disconnect":
                 raise _Disconnected
             more = event.get("more_body", False)
@@ -148,8 +146,13 @@ class Endpoint:
                 size += len(chunk)
                 exchange.bytes_in += len(chunk)
             elapsed = loop.time() - started
-            if more and elapsed > _GRACE_S and exchange.bytes_in < elapsed * self._limits.body_bytes_per_s:
-                raise sender(f"the body comes at less than {self._limits.body_bytes_per_s} bytes/s", http_status=408)
+            if (
+                more
+                and elapsed > self._limits.body_grace_s
+                and exchange.bytes_in < elapsed * self._limits.body_bytes_per_s
+            ):
+                slow = f"the body comes at less than the limit of {self._limits.body_bytes_per_s} bytes/s"
+                raise sender(slow, http_status=408)
             if more and size >= _BATCH_BYTES:
                 await loop.run_in_executor(self._executor, receiver.receive_data, b"".join(pending))
                 pending.clear()

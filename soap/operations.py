@@ -113,4 +113,6 @@ class Limits:
     namespaces: int = 100_000
     tags: int = 1_000_000
     body_idle_s: float = 60.0
+    #: The average rate of a body is looked at after `body_grace_s` seconds: it may be slow at first.
     body_bytes_per_s: int = 1024
+    body_grace_s: float = 30.0

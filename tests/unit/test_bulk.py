@@ -148,7 +148,7 @@ def test_a_load_does_not_leave_its_settings_behind(store: Store) -> None:
     if store.database.is_sqlite:
         with store.engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 1000
+            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 16384
     assert bulk.database_bytes(store) > 20_000
 
 

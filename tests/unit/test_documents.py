@@ -334,7 +334,11 @@ def test_the_sweep_makes_available_what_the_registry_has_registered(store: Docum
     staged = store.stage({"1.2": LETTER})
     if leave == "quarantined":
         store.quarantine(staged)
-    assert swept(store, Registry(entry_of(LETTER)), age_s=0) == Swept(committed=1)
+    # A young pending one is of a registration that may be under way, and which settles it.
+    first = Swept(left=1) if leave == "pending" else Swept(committed=1)
+    assert swept(store, Registry(entry_of(LETTER)), age_s=0) == first
+    if leave == "pending":
+        assert swept(store, Registry(entry_of(LETTER)), age_s=61) == Swept(committed=1)
     assert given(store, "1.2") == LETTER.read()
     assert store.unsettled() == []
 
