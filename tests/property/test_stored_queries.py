@@ -603,7 +603,7 @@ def test_a_query_finds_what_a_plain_filter_finds(kind: type[Any], store: Store, 
     """ITI TF-2 3.18.4.1.2.3.7 and 3.51.4.1.2.3; LeafClass of a Get query is for one patient (3.18.4.1.3)."""
     objects, sizes = world.objects, list[int]()
 
-    @settings(max_examples=120, derandomize=True)
+    @settings(max_examples=120, deadline=None, derandomize=True)
     @given(queries(world, kind))
     def check(query: Any) -> None:
         expected = MEANING[kind.__name__](world, query)
@@ -627,7 +627,7 @@ def test_a_query_finds_what_a_plain_filter_finds(kind: type[Any], store: Store, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decode_of_encode_is_the_same_query(kind: type[Any], world: World) -> None:
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     @given(queries(world, kind), st.none() | st.just("urn:oid:1.2.3"))
     def check(query: Any, home: str | None) -> None:
         asked = replace(query, home_community_id=home)
