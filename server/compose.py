@@ -118,7 +118,11 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         provide = local_repository(config, domain, register, query, sweeping=listen)
         documents = domain.parts["documents"]
         retrieve = partial(iti43_retrieve.retrieve, store=documents, repository_unique_id=config.repository.unique_id)
-        service = repository_service(provide=provide, retrieve=retrieve, describe=describe("DocumentRepository"))
+        submitting = ThreadPoolExecutor(config.repository.threads, thread_name_prefix="xdsi-submitting")
+        domain.executors.append(submitting)
+        service = repository_service(
+            provide=provide, retrieve=retrieve, describe=describe("DocumentRepository"), submitting=submitting
+        )
         serve("/repository", service, documents.staging, config.repository.threads)
 
     if "imaging" in config.actors:

@@ -83,10 +83,13 @@ class Endpoint:
             try:
                 receiver = self._receiver(scope, spool)
                 rest = await self._receive(receiver, receive)
-                reply, ready, first = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
-                if ready is not None:
-                    await _done(ready)
+                answered = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
+                if isinstance(answered, Answer):
+                    await _done(answered.reply.ready)
+                    reply = _http(answered, multipart=receiver.mtom)
                     first = _batch(reply.pieces)
+                else:
+                    reply, first = answered
             except _Disconnected:
                 return
             except Exception as error:
@@ -133,21 +136,21 @@ class Endpoint:
                 size = 0
         return b"".join(pending)
 
-    def _answer(self, receiver: Receiver, rest: bytes) -> tuple[HttpReply, Future[Any] | None, bytes]:
-        """The reply and its first batch, or what must be waited for before that; what fails before a byte is sent becomes a fault."""
+    def _answer(self, receiver: Receiver, rest: bytes) -> tuple[HttpReply, bytes] | Answer:
+        """The reply and its first batch, or an answer that must be waited for; what fails before a byte is sent becomes a fault."""
         relates_to = None
         try:
             receiver.receive_data(rest)
             envelope = receiver.envelope()
             relates_to = addressing.message_id(envelope.headers)
             answer = self._dispatcher.dispatch(Message(envelope, receiver.documents, receiver.mtom))
-            reply = _http(answer, multipart=receiver.mtom and answer.operation.mtom)
-            if (ready := answer.reply.ready) is not None:
-                return reply, ready, b""
-            return reply, None, _batch(reply.pieces)
+            if answer.reply.ready is not None:
+                return answer
+            reply = _http(answer, multipart=receiver.mtom)
+            return reply, _batch(reply.pieces)
         except Exception as error:
             reply = self._fault(error, relates_to)
-        return reply, None, _batch(reply.pieces)
+        return reply, _batch(reply.pieces)
 
     def _fault(self, error: Exception, relates_to: str | None) -> HttpReply:
         """What went wrong as a fault; of what nobody foresaw, the peer learns only the number under which the log has it."""
@@ -185,8 +188,10 @@ class Endpoint:
             told.cancel()
 
 
-async def _done(ready: Future[Any]) -> None:
+async def _done(ready: Future[Any] | None) -> None:
     """Waits for it; how it ended is for the body to say."""
+    if ready is None:
+        return
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     ready.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
     await done.wait()
@@ -194,7 +199,7 @@ async def _done(ready: Future[Any]) -> None:
 
 def _http(answer: Answer, *, multipart: bool) -> HttpReply:
     headers = addressing.reply_headers(answer.operation.reply_action, answer.relates_to)
-    if multipart:
+    if multipart and answer.operation.mtom:
         return replying.mtom(headers, answer.reply.body, answer.reply.documents)
     return replying.simple(headers, answer.reply.body, answer.reply.documents)
 
