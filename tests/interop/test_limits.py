@@ -123,7 +123,7 @@ def before_the_first_part(size: int) -> Message:
 #: What passes each limit of a message, and what the refusal says.
 REFUSED: dict[str, tuple[Callable[[], Message], int, str]] = {
     "message_bytes": (
-        lambda: provide(Content(1_500_000)),
+        lambda: whole(xml("<a/>"), b"x" * 800_000, b"x" * 800_000),
         413,
         "the message is larger than the limit of 1500000 bytes",
     ),
