@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from feeds.listener import Listener
 
 
+#: When this server was started, in seconds since 1970: before any of its processes received anything.
+_BEGAN = time.time()
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -292,6 +296,7 @@ def local_repository(
             query=query,
             repository_unique_id=settings.unique_id,
             now=time.time,
+            began=_BEGAN,
             grace_s=settings.sweep_grace_s,
         )
         # What a crash left behind is settled before anything new comes in.
