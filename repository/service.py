@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from uuid import uuid4
 
 from schemas import rmd, rs, xdsb
@@ -13,7 +14,8 @@ from soap import xop
 from soap.client import new_content_id
 from soap.fault import SoapFault
 from soap.operations import Call, Operation, Reply, Service
-from xds.messages import Outcome, Retrieved
+from xds.messages import Document, Outcome, Retrieved
+from xds.metadata import Submission
 from xds.problems import ErrorCode, Failure, Problem, errors
 from xds.transactions import Provide, RemoveDocuments, Retrieve
 from xds.vocabulary import ResponseStatus
@@ -32,10 +34,12 @@ def service(
     retrieve: Retrieve,
     describe: Callable[[str, str | None], bytes | None],
     remove: RemoveDocuments | None = None,
+    submitting: Executor | None = None,
 ) -> Service:
     """The Document Repository as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident.
 
-    ITI-86 is not offered where `remove` is None.
+    ITI-86 is not offered where `remove` is None. Submissions wait in the threads of `submitting` for the disk and for the registry, so
+    that one that does not answer holds up no retrieval; without it in the thread that answers.
     """
     removal = () if remove is None else (_removal(remove),)
     return Service(
@@ -49,7 +53,7 @@ def service(
                 element=clark(XDSB, "ProvideAndRegisterDocumentSetRequest"),
                 reply_action=f"{PROVIDE}Response",
                 mtom=True,
-                answer=lambda call: _answered(_provide(call, provide)),
+                answer=lambda call: _provide(call, provide, submitting),
             ),
             Operation(
                 name="DocumentRepository_RetrieveDocumentSet",
@@ -94,23 +98,45 @@ def _answered(outcome: Outcome) -> Reply:
     return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status)
 
 
-def _provide(call: Call, provide: Provide) -> Outcome:
+def _provide(call: Call, provide: Provide, submitting: Executor | None) -> Reply:
     try:
-        submission, elements = xdsb.decode_provide(call.body)
-        repeated = [name for name, count in Counter(name for name, _ in elements).items() if count > 1]
-        if repeated:
-            raise Failure(
-                Problem(code=ErrorCode.REPOSITORY_ERROR, context=f"Document {name}: several Documents have this id")
-                for name in repeated
-            )
-        return provide(submission, {name: xop.resolve(element, call.documents) for name, element in elements})
+        submission, documents = _read(call)
     except SoapFault:
         # A reference to no part is a fault of the framing (ITI TF-2 Appendix V.3.6).
         raise
     except Failure as failure:
+        return _answered(_refusal(failure))
+    except Exception:
+        return _answered(Outcome.of([_incident("ITI-41")]))
+    if submitting is None:
+        return _answered(_provided(submission, documents, provide))
+    future = submitting.submit(_provided, submission, documents, provide)
+    return Reply(body=_later(future), ready=future, status=lambda: future.result().status)
+
+
+def _read(call: Call) -> tuple[Submission, dict[str, Document]]:
+    """The submission, and its documents by their ids. Failure where two have the same."""
+    submission, elements = xdsb.decode_provide(call.body)
+    repeated = [name for name, count in Counter(name for name, _ in elements).items() if count > 1]
+    if repeated:
+        raise Failure(
+            Problem(code=ErrorCode.REPOSITORY_ERROR, context=f"Document {name}: several Documents have this id")
+            for name in repeated
+        )
+    return submission, {name: xop.resolve(element, call.documents) for name, element in elements}
+
+
+def _provided(submission: Submission, documents: Mapping[str, Document], provide: Provide) -> Outcome:
+    try:
+        return provide(submission, documents)
+    except Failure as failure:
         return _refusal(failure)
     except Exception:
         return Outcome.of([_incident("ITI-41")])
+
+
+def _later(future: Future[Outcome]) -> Iterator[bytes]:
+    yield rs.encode_outcome(future.result())
 
 
 def _retrieve(call: Call, retrieve: Retrieve) -> Reply:

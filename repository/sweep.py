@@ -26,6 +26,8 @@ from xds.queries import GetDocuments
 from xds.transactions import Query
 
 _log = logging.getLogger("xdsi.repository")
+#: No message takes longer to arrive.
+_LONGEST_MESSAGE_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +45,16 @@ def sweep(
     query: Query,
     repository_unique_id: str,
     now: Callable[[], float],
+    began: float,
     grace_s: float = 3600.0,
 ) -> Swept:
     """Settle what can be settled. To be called at start-up, and now and then while the service runs, in one process or in several.
 
-    `grace_s` is the time within which a registration has ended one way or the other; `now` gives seconds since 1970.
+    `grace_s` is the time within which a registration has ended one way or the other; `now` gives seconds since 1970. `began`, in the
+    same, is when this server was started: a part that was received since then may be of a message whose other parts still come.
     """
     before = now() - grace_s
-    store.clear_staging(before=before)
+    store.clear_staging(before=max(min(before, began), before - _LONGEST_MESSAGE_S))
     unsettled = store.unsettled()
     committed = discarded = 0
     for one in unsettled:

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from server.metrics import Metrics
 
 
+#: When this server was started, in seconds since 1970: before any of its processes received anything.
+_BEGAN = time.time()
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -140,11 +144,14 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             holds=domain.parts["holds"],
             repository_unique_id=config.repository.unique_id,
         )
+        submitting = ThreadPoolExecutor(config.repository.threads, thread_name_prefix="xdsi-submitting")
+        domain.executors.append(submitting)
         service = repository_service(
             provide=provide,
             retrieve=retrieve,
             remove=removal if "remove-documents" in config.repository.offered else None,
             describe=describe("DocumentRepository"),
+            submitting=submitting,
         )
         serve("/repository", service, documents.staging, config.repository.threads)
 
@@ -346,6 +353,7 @@ def local_repository(
             query=query,
             repository_unique_id=settings.unique_id,
             now=time.time,
+            began=_BEGAN,
             grace_s=settings.sweep_grace_s,
         )
         # What a crash left behind is settled before anything new comes in.

@@ -123,7 +123,7 @@ class Repository:
     sweep_grace_s: float = key(
         3600.0, "how old such a document must be before it is removed, in seconds: longer than any registration takes"
     )
-    threads: int = key(8, "threads that read and write documents")
+    threads: int = key(8, "threads that receive and give out documents; as many more store and register them")
 
     @property
     def offered(self) -> frozenset[str]:

@@ -12,6 +12,8 @@ import httpx
 
 from soap.client import HttpResponse, Transport
 
+_CHUNK_BYTES = 512 * 1024
+
 
 class _Response:
     def __init__(self, response: httpx.Response, deadline: float) -> None:
@@ -20,10 +22,18 @@ class _Response:
         self.headers = {name.lower(): value for name, value in response.headers.items()}
 
     def chunks(self) -> Iterator[bytes]:
-        for chunk in self._response.iter_raw(512 * 1024):
+        """Of 512 KiB or more, but for the last."""
+        taken: list[bytes] = []
+        size = 0
+        for piece in self._response.iter_raw():
             if time.monotonic() > self._deadline:
-                raise httpx.ReadTimeout("it goes on for too long")
-            yield chunk
+                raise httpx.ReadTimeout("it has not ended in time")
+            taken.append(piece)
+            size += len(piece)
+            if size >= _CHUNK_BYTES:
+                yield b"".join(taken)
+                taken, size = [], 0
+        yield b"".join(taken)
 
 
 @cache

@@ -14,12 +14,11 @@ from urllib.parse import parse_qs
 
 from soap import addressing, replying
 from soap.fault import SoapFault, sender
-from soap.operations import ENDINGS, Exchange, Limits, Reply, Service
+from soap.operations import ENDINGS, Exchange, Limits, Service
 from soap.receiving import Receiver
 from soap.replying import HttpReply
 from soap.server import Answer, Dispatcher, Message
 from soap.spool import Spool
-from xds.vocabulary import ResponseStatus
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -98,22 +97,23 @@ class Endpoint:
 
     async def _exchange(self, exchange: Exchange, scope: Scope, spool: Spool, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        status: Callable[[], ResponseStatus] | None = None
+        answer: Answer | None
         try:
             receiver = self._receiver(scope, spool)
             rest = await self._receive(exchange, receiver, receive)
-            reply, answer, first = await loop.run_in_executor(self._executor, self._answer, exchange, receiver, rest)
-            if answer is not None:
-                status = answer.status
-                if answer.ready is not None:
-                    await _done(answer.ready)
-                    first = _batch(reply.pieces)
+            answered = await loop.run_in_executor(self._executor, self._answer, exchange, receiver, rest)
+            if isinstance(answered, Answer):
+                await _done(answered.reply.ready)
+                reply, answer = _http(answered, multipart=receiver.mtom), answered
+                first = _batch(reply.pieces)
+            else:
+                reply, answer, first = answered
         except _Disconnected:
             raise
         except Exception as error:
-            reply, status = self._fault(exchange, error), None
+            reply, answer = self._fault(exchange, error), None
             first = next(reply.pieces)
-        exchange.ending = "fault" if status is None else ENDINGS[status()]
+        exchange.ending = "fault" if answer is None else ENDINGS[answer.reply.status()]
         await self._send(exchange, reply, first, receive, send)
 
     def _receiver(self, scope: Scope, spool: Spool) -> Receiver:
@@ -159,8 +159,10 @@ class Endpoint:
                 size = 0
         return b"".join(pending)
 
-    def _answer(self, exchange: Exchange, receiver: Receiver, rest: bytes) -> tuple[HttpReply, Reply | None, bytes]:
-        """What goes out, what the operation answered, and the first batch, unless that must be waited for.
+    def _answer(
+        self, exchange: Exchange, receiver: Receiver, rest: bytes
+    ) -> tuple[HttpReply, Answer | None, bytes] | Answer:
+        """What goes out, what the operation answered, and the first batch; or an answer that must be waited for.
 
         What fails before a byte is sent becomes a fault, which no operation has answered.
         """
@@ -171,8 +173,10 @@ class Endpoint:
             asked = self._dispatcher.operations.get(addressing.action(envelope.headers) or "")
             exchange.transaction = "" if asked is None else asked.transaction
             answer = self._dispatcher.dispatch(Message(envelope, receiver.documents, receiver.mtom))
-            reply = _http(answer, multipart=receiver.mtom and answer.operation.mtom)
-            return reply, answer.reply, b"" if answer.reply.ready is not None else _batch(reply.pieces)
+            if answer.reply.ready is not None:
+                return answer
+            reply = _http(answer, multipart=receiver.mtom)
+            return reply, answer, _batch(reply.pieces)
         except Exception as error:
             reply = self._fault(exchange, error)
         return reply, None, _batch(reply.pieces)
@@ -218,8 +222,10 @@ class Endpoint:
             told.cancel()
 
 
-async def _done(ready: Future[Any]) -> None:
+async def _done(ready: Future[Any] | None) -> None:
     """Waits for it; how it ended is for the body to say."""
+    if ready is None:
+        return
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     ready.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
     await done.wait()
@@ -227,7 +233,7 @@ async def _done(ready: Future[Any]) -> None:
 
 def _http(answer: Answer, *, multipart: bool) -> HttpReply:
     headers = addressing.reply_headers(answer.operation.reply_action, answer.relates_to)
-    if multipart:
+    if multipart and answer.operation.mtom:
         return replying.mtom(headers, answer.reply.body, answer.reply.documents)
     return replying.simple(headers, answer.reply.body, answer.reply.documents)
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torture import sources as load
 from torture.kills import Domain, settle
-from torture.serving import Disk
+from torture.serving import Disk, until
 
 #: KILL: the processes die. POWER: what was not synced is gone as well.
 Crash = Literal["KILL", "POWER"]
@@ -49,6 +49,40 @@ def every_promise(steps: Sequence[str]) -> Iterator[int]:
     return iter(sorted(promises | {n + 1 for n in promises}))
 
 
+def crash_at_each_step_of_the_sweep(domain: Domain, disk: Disk, crash: Crash) -> Crashes:
+    """Submissions that end after their registration, and before it; then the server dies at each step of settling them."""
+    sources = domain.sources
+    sources.ledger.append(sources.submit(DOCUMENTS))
+    result = Crashes(steps=[])
+
+    def settle_and_die(number: int) -> bool:
+        disk.fail(f"{crash} any {number} {disk.below}")
+        until(lambda: domain.repository.has_died or load.unsettled(domain.repository.data) == 0, "swept, or dead")
+        crashed = domain.repository.dies(within_s=0.5)
+        disk.work()
+        if crashed:
+            result.crashed += 1
+            domain.repository.start()
+        return crashed
+
+    def leave_behind() -> None:
+        """Of one the registry has an entry, of the other one none: by where the processes died."""
+        for where in ("sync 2 repository.sqlite", "write 1 registry.sqlite"):
+            disk.fail(f"KILL {where}")
+            sources.ledger.append(sources.submit(DOCUMENTS))
+            domain.repository.is_dead()
+            disk.work()
+            domain.repository.start()
+
+    number = 1
+    leave_behind()
+    while settle_and_die(number):
+        leave_behind()
+        number += 1
+    settle(domain)
+    return _audited(domain, result)
+
+
 def crash_at_each_step(
     domain: Domain,
     disk: Disk,
@@ -84,12 +118,17 @@ def crash_at_each_step(
         step = result.steps[number - 1] if number <= len(result.steps) else "after the last"
         result.faults += [f"step {number}, {step}: {one}" for one in load.audit(sources, [sent], settled=False).faults]
     settle(domain)
+    return _audited(domain, result)
+
+
+def _audited(domain: Domain, result: Crashes) -> Crashes:
+    """With what is there in the end."""
+    sources = domain.sources
     whole = load.audit(sources, sources.ledger, settled=True)
     result.faults += whole.faults
     result.stored = whole.whole
     result.acknowledged = load.told(sources.ledger)["acknowledged"]
-    result.faults += [
-        f"in the registry, and not as it was sent: {uid}" for uid in load.unknown_entries(sources, sources.ledger)
-    ]
+    unknown = load.unknown_entries(sources, sources.ledger)
+    result.faults += [f"in the registry, and not as it was sent: {uid}" for uid in unknown]
     result.orphans = load.orphans(domain.repository.data)
     return result

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,21 +55,21 @@ def one_process(
 
 @contextmanager
 def two_servers(
-    directory: Path, *, grace_s: float = GRACE_S, between: Callable[[str], str] = lambda url: url
+    directory: Path, *, grace_s: float = GRACE_S, between: Callable[[str], AbstractContextManager[str]] = nullcontext
 ) -> Iterator[Domain]:
-    """A repository in front of a registry that is another server. `between` may give it another URL than the registry's own."""
+    """A repository in front of a registry that is another server. `between` may put something at another URL before the registry's."""
     registry = Server(directory / "registry", _REGISTRY, "--actors", "registry")
-    registry_url = f"{between(registry.url)}/registry"
-    toml = repository_toml(grace_s) + f'registry_url = "{registry_url}"\nregistry_timeout_s = {grace_s / 2}\n'
-    repository = Server(directory / "repository", toml, "--actors", "repository")
-    domain = Domain((repository, registry), load.Sources(repository.url, registry.url, directory / "spool"))
-    try:
-        registry.start()
-        repository.start()
-        yield domain
-    finally:
-        repository.end()
-        registry.end()
+    with between(registry.url) as url:
+        toml = repository_toml(grace_s) + f'registry_url = "{url}/registry"\nregistry_timeout_s = {grace_s / 2}\n'
+        repository = Server(directory / "repository", toml, "--actors", "repository")
+        domain = Domain((repository, registry), load.Sources(repository.url, registry.url, directory / "spool"))
+        try:
+            registry.start()
+            repository.start()
+            yield domain
+        finally:
+            repository.end()
+            registry.end()
 
 
 TOPOLOGIES: dict[str, Callable[[Path], AbstractContextManager[Domain]]] = {

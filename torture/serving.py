@@ -127,6 +127,10 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
             self.is_dead()
 
+    @property
+    def has_died(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
     def dies(self, *, within_s: float) -> bool:
         """Whether it comes to its end so soon."""
         try:

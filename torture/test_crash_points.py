@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from torture.crashes import Crash, crash_at_each_step
+from torture.crashes import Crash, crash_at_each_step, crash_at_each_step_of_the_sweep
 from torture.kills import one_process
 from torture.serving import Disk, compiled
 
@@ -37,5 +37,19 @@ def test_nothing_is_lost_or_there_by_half_whatever_step_is_the_last(
         f" faults {len(result.faults)}, orphans {len(result.orphans)}"
     )
     assert result.crashed >= len(result.steps) * 0.8
+    assert result.faults == []
+    assert result.orphans == []
+
+
+@pytest.mark.parametrize("crash", ["KILL", "POWER"])
+def test_the_sweep_may_be_cut_off_at_each_of_its_steps(library: Path, tmp_path: Path, crash: Crash) -> None:
+    disk = Disk(tmp_path / "server" / "data", library)
+    with one_process(tmp_path / "server", disk=disk, grace_s=4.0) as domain:
+        result = crash_at_each_step_of_the_sweep(domain, disk, crash)
+    print(
+        f"\n{crash} at each step of the sweep: crashes {result.crashed}, stored {result.stored},"
+        f" faults {len(result.faults)}, orphans {len(result.orphans)}"
+    )
+    assert result.crashed > 5
     assert result.faults == []
     assert result.orphans == []

@@ -173,7 +173,7 @@ def test_bytes_that_cannot_go_now_go_with_the_sweep(
     def nobody_asks(query: object) -> QueryResult:
         raise AssertionError("the registry has nothing to say about it")
 
-    swept = sweep(store=store, query=nobody_asks, repository_unique_id=OURS, now=lambda: 0.0)
+    swept = sweep(store=store, query=nobody_asks, repository_unique_id=OURS, now=lambda: 0.0, began=0.0)
     assert (swept.discarded, swept.left) == (1, 0)
     assert [path.stat().st_size for path in files(store)] == [SCAN.size]
 

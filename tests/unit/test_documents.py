@@ -325,7 +325,12 @@ class Registry:
 
 def swept(store: Documents, registry: Registry, *, age_s: float) -> Swept:
     return sweep(
-        store=store, query=registry, repository_unique_id=REPOSITORY, now=lambda: 1_000_000.0 + age_s, grace_s=60.0
+        store=store,
+        query=registry,
+        repository_unique_id=REPOSITORY,
+        now=lambda: 1_000_000.0 + age_s,
+        began=1_000_000.0,
+        grace_s=60.0,
     )
 
 
@@ -368,15 +373,23 @@ def test_the_sweep_removes_nothing_while_the_registry_does_not_answer(store: Doc
         return QueryResult(outcome=Outcome.of([Problem(code="XDSRegistryBusy", context="later")]))
 
     for query in (unreachable, refusing):
-        outcome = sweep(store=store, query=query, repository_unique_id=REPOSITORY, now=lambda: 9e9)
+        outcome = sweep(store=store, query=query, repository_unique_id=REPOSITORY, now=lambda: 9e9, began=0)
         assert outcome == Swept(left=1)
     assert given(store, "1.2") == LETTER.read()
 
 
 def test_the_sweep_removes_the_parts_of_messages_that_nobody_finished(store: Documents) -> None:
-    abandoned, arriving = store.staging / "part-1", store.staging / "part-2"
-    for path, age_s in ((abandoned, 1000), (arriving, 10)):
-        path.write_bytes(b"half a docum")
-        os.utime(path, (1_000_000 - age_s, 1_000_000 - age_s))
-    swept(store, Registry(), age_s=0)
-    assert list(store.staging.iterdir()) == [arriving]
+    """Those from before the server was started; what has come since may belong to a message that takes hours."""
+    began, day_s = 1_000_000.0, 86_400
+    ages = {"of an earlier life": began - 1000, "just before": began - 10, "first part of a long message": began + 10}
+    for name, written in ages.items():
+        (store.staging / name).write_bytes(b"half a docum")
+        os.utime(store.staging / name, (written, written))
+
+    def left(age_s: float) -> set[str]:
+        swept(store, Registry(), age_s=age_s)
+        return {path.name for path in store.staging.iterdir()}
+
+    assert left(0) == {"just before", "first part of a long message"}
+    assert left(day_s) == {"first part of a long message"}
+    assert left(day_s + 100) == set()
