@@ -9,7 +9,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -72,6 +72,8 @@ class Sources:
         self.provide, self.retrieve = repository_client(SoapClient(f"{repository_url}/repository", transport, spool))
         self.query = registry_client(SoapClient(f"{registry_url}/registry", transport, spool)).query
         self.ledger: list[Sent] = []
+        #: What had no answer and is to be sent again: its place in the ledger, and all of it.
+        self._unanswered: deque[tuple[int, Submission, Sequence[bytes]]] = deque()
         self._news = threading.Condition()
         self._ending = threading.Event()
 
@@ -98,19 +100,40 @@ class Sources:
 
     def _work(self, chance: random.Random) -> None:
         while not self._ending.is_set():
-            sent = self.submit(
-                contents(chance), patient_number=chance.randrange(_PATIENTS), again=chance.random() < 0.5
-            )
+            documents = contents(chance)
+            one = submission(patient(chance.randrange(_PATIENTS)), documents=len(documents))
+            sent = self._send(one, documents)
             with self._news:
                 self.ledger.append(sent)
+                if sent.told == "unknown" and chance.random() < 0.5:
+                    self._unanswered.append((len(self.ledger) - 1, one, documents))
                 self._news.notify_all()
             if sent.told != "acknowledged":
                 self._ending.wait(0.05)
+            elif self._unanswered:
+                self._send_again()
+
+    def _send_again(self) -> None:
+        """What had no answer, as a source would that wants to know: another server process may serve by now."""
+        try:
+            number, one, documents = self._unanswered.popleft()
+        except IndexError:
+            return
+        sent = self._again(one, documents)
+        if sent.told == "unknown":
+            self._unanswered.append((number, one, documents))
+        self.ledger[number] = sent
+
+    def _again(self, one: Submission, documents: Sequence[bytes]) -> Sent:
+        sent = self._send(one, documents)
+        if ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY in sent.codes:
+            return replace(sent, told="stored")
+        return sent
 
     def submit(
         self, documents: Sequence[bytes], *, patient_number: int = 0, again: bool = False, spoiled: bool = False
     ) -> Sent:
-        """One submission. `again`: where no answer came, the same is sent once more, as a source would that wants to know.
+        """One submission. `again`: where no answer came, the same is sent once more.
 
         `spoiled`: the registry must refuse it, for the second half of its documents has no class.
         """
@@ -120,12 +143,7 @@ class Sources:
             classless = tuple(replace(entry, class_code=None) for entry in one.document_entries[half:])
             one = replace(one, document_entries=one.document_entries[:half] + classless)
         sent = self._send(one, documents)
-        if again and sent.told == "unknown":
-            second = self._send(one, documents)
-            if ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY in second.codes:
-                return replace(second, told="stored")
-            return second
-        return sent
+        return self._again(one, documents) if again and sent.told == "unknown" else sent
 
     def _send(self, one: Submission, documents: Sequence[bytes]) -> Sent:
         given = {

@@ -162,6 +162,23 @@ def test_a_fault_after_the_registration_changes_nothing_for_the_source(domain: D
     assert load.audit(domain.sources, [sent], settled=True).faults == []
 
 
+@pytest.mark.parametrize("settled_before", [False, True], ids=["at once", "after the sweep"])
+@pytest.mark.parametrize("fault", ["EIO", "LOSE"])
+def test_a_registration_whose_commit_failed_is_whole_or_absent_also_after_a_crash(
+    domain: Domain, disk: Disk, fault: str, settled_before: bool
+) -> None:
+    """What was written before the sync failed may be read again by the next process."""
+    with failing(disk, f"{fault} sync 1 registry.sqlite"):
+        sent = submitted(domain)
+    assert sent.codes == ("XDSRegistryError",), sent.text
+    if settled_before:
+        settle(domain)
+    domain.repository.kill()
+    domain.repository.start()
+    settle(domain)
+    assert load.audit(domain.sources, [sent], settled=True).faults == []
+
+
 def test_a_disk_that_fails_now_and_then_loses_nothing_under_load(domain: Domain, disk: Disk) -> None:
     """Every twentieth call that changes something fails, of files and both databases."""
     begin = len(domain.sources.ledger)
