@@ -20,7 +20,7 @@ from repository.documents import Documents, Staged, Stored
 from repository.tables import State
 from schemas import rim
 from xds.metadata import DocumentEntry
-from xds.problems import ErrorCode, fail
+from xds.problems import ErrorCode, Failure, fail
 from xds.queries import GetDocuments
 from xds.transactions import Query
 
@@ -61,6 +61,10 @@ def sweep(
             continue
         try:
             registered = _is_registered(one, query, repository_unique_id)
+        except Failure as failure:
+            # Perhaps it does not like this uniqueId; the others are no worse for it.
+            _log.error("the registry does not say whether it has document %s: %s", one.key, failure)
+            continue
         except Exception:
             _log.exception("the registry can not be asked: %d documents wait for the next sweep", len(unsettled))
             break
