@@ -6,6 +6,9 @@ The rule: bytes that the registry has registered are never lost, and only it can
 * It answers that it has none, and the document is older than any registration can last: the bytes go.
 * It does not answer, or the document is younger: everything stays as it is.
 
+A row without bytes is never made available, whatever the registry says: its submission was cut off before it could be registered, and
+what the registry has is of the same submission sent once more.
+
 A young document that is pending is not even asked for: its registration may be under way, and who has begun it settles it.
 """
 
@@ -68,7 +71,7 @@ def sweep(
         except Exception:
             _log.exception("the registry can not be asked: %d documents wait for the next sweep", len(unsettled))
             break
-        if registered:
+        if registered and store.has_bytes(one):
             store.commit(Staged(keys=(one.key,)))
             committed += 1
         elif one.staged_at < before:
