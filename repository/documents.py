@@ -190,6 +190,10 @@ class Documents:
         """What waits for the sweep, oldest first. Submissions that are being registered right now are among it."""
         return self._stored(_row.state != State.AVAILABLE)
 
+    def has_bytes(self, stored: Stored) -> bool:
+        """Whether it was staged to its end: the row of one that was cut off in the middle may have no file."""
+        return self._path(stored.key).exists()
+
     def clear_staging(self, *, before: float) -> int:
         """Remove the files in `staging` last written before that time (seconds since 1970): of messages nobody finished."""
         removed = 0

@@ -7,6 +7,9 @@ The rule: bytes that the registry has registered are never lost, and only it can
 * Somebody has removed the document: the bytes go.
 * It does not answer, or the document is younger: everything stays as it is.
 
+A row without bytes is never made available, whatever the registry says: its submission was cut off before it could be registered, and
+what the registry has is of the same submission sent once more.
+
 A young document that is pending is not even asked for: its registration may be under way, and who has begun it settles it.
 """
 
@@ -21,7 +24,7 @@ from repository.documents import Documents, Staged, Stored
 from repository.tables import State
 from schemas import rim
 from xds.metadata import DocumentEntry
-from xds.problems import ErrorCode, fail
+from xds.problems import ErrorCode, Failure, fail
 from xds.queries import GetDocuments
 from xds.transactions import Query
 
@@ -66,10 +69,14 @@ def sweep(
             continue
         try:
             registered = _is_registered(one, query, repository_unique_id)
+        except Failure as failure:
+            # Perhaps it does not like this uniqueId; the others are no worse for it.
+            _log.error("the registry does not say whether it has document %s: %s", one.key, failure)
+            continue
         except Exception:
             _log.exception("the registry can not be asked: %d documents wait for the next sweep", len(unsettled))
             break
-        if registered:
+        if registered and store.has_bytes(one):
             store.commit(Staged(keys=(one.key,)))
             committed += 1
         elif one.staged_at < before:

@@ -30,9 +30,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: tuple[int, str] | None = None
         #: Between two requests, or in the head of one: from the end of a message to the end of the next head.
         self._in_head = True
-        #: Of the head: bytes that came alone, and bytes of the fields that are complete. Either may be behind the other.
+        #: What came since the last head, body or message got on, and of a head what is complete. Either may be behind the other.
         self._head_bytes = self._parsed_bytes = 0
-        self._message_ended = False
+        self._got_on = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,12 +47,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._message_ended = False
+        self._got_on = False
         super().data_received(data)
-        if not self._in_head or self._message_ended or self.transport.is_closing():
+        if self._got_on or self.transport.is_closing():
             return
-        # A head that goes on, or line ends before one. What is complete has been counted exactly.
-        self._start_timer()
+        # A head that goes on, line ends before one, or what surrounds the chunks of a body and follows the last.
+        if self._in_head:
+            self._start_timer()
         self._head_bytes += len(data)
         if self._head_bytes > self._limits.head_bytes:
             self._refusal = self._too_long()
@@ -72,13 +73,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._count(len(name) + len(value) + len(": \r\n"))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._got_on, self._head_bytes = False, True, 0
         self._stop_timer()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._got_on, self._head_bytes = True, 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._in_head, self._message_ended, self._head_bytes = True, True, 0
+        self._in_head, self._got_on, self._head_bytes = True, True, 0
         self._stop_timer()
 
     def on_response_complete(self) -> None:
@@ -89,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            # Another response is on its way: nothing can be put between.
+            # This is no time to answer: the application does, or has begun to.
             self.transport.close()
             return
         status, text = self._refusal or (400, msg)

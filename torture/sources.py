@@ -102,7 +102,7 @@ class Sources:
         while not self._ending.is_set():
             documents = contents(chance)
             one = submission(patient(chance.randrange(_PATIENTS)), documents=len(documents))
-            sent = self._send(one, documents)
+            sent = self.send(one, documents)
             with self._news:
                 self.ledger.append(sent)
                 if sent.told == "unknown" and chance.random() < 0.5:
@@ -125,7 +125,7 @@ class Sources:
         self.ledger[number] = sent
 
     def _again(self, one: Submission, documents: Sequence[bytes]) -> Sent:
-        sent = self._send(one, documents)
+        sent = self.send(one, documents)
         if ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY in sent.codes:
             return replace(sent, told="stored")
         return sent
@@ -142,10 +142,11 @@ class Sources:
             half = len(documents) // 2
             classless = tuple(replace(entry, class_code=None) for entry in one.document_entries[half:])
             one = replace(one, document_entries=one.document_entries[:half] + classless)
-        sent = self._send(one, documents)
+        sent = self.send(one, documents)
         return self._again(one, documents) if again and sent.told == "unknown" else sent
 
-    def _send(self, one: Submission, documents: Sequence[bytes]) -> Sent:
+    def send(self, one: Submission, documents: Sequence[bytes]) -> Sent:
+        """Sends it, and says what the source was told."""
         given = {
             entry.entry_uuid: Document.of(content, "text/plain")
             for entry, content in zip(one.document_entries, documents, strict=True)

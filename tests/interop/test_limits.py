@@ -175,6 +175,20 @@ def test_a_head_beyond_a_limit_is_refused_with_its_name(raw: Callable[[], Raw], 
     assert words in answer
 
 
+@pytest.mark.parametrize("end", [b"0\r\nX: ", b"5;x="], ids=["after the last chunk", "beside a chunk"])
+def test_what_surrounds_the_chunks_of_a_body_has_an_end_too(raw: Callable[[], Raw], end: bytes) -> None:
+    connection = raw().send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n--\r\n" + end)
+    closed = False
+    # Ten times what may come without getting on.
+    for _ in range(40):
+        try:
+            connection.send(b"x" * 1_000)
+        except ConnectionError:
+            closed = True
+            break
+    assert closed or connection.is_closed()
+
+
 def test_a_head_within_the_limits_is_taken_also_when_it_comes_after_another_message(raw: Callable[[], Raw]) -> None:
     """What was counted of one request does not count for the next, on the same connection."""
     connection = raw()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.messages import patient, submission
 from torture import sources as load
 from torture.crashes import DOCUMENTS, crash_at_each_step, every_promise
 from torture.kills import TOPOLOGIES, Domain, kill_again_and_again, one_process, settle
@@ -85,6 +86,24 @@ def test_whatever_promise_of_the_disk_is_the_last_before_the_power_goes_nothing_
         result = crash_at_each_step(domain, disk, "POWER", at=every_promise)
     assert (result.faults, result.orphans) == ([], [])
     assert result.crashed > 10
+
+
+def test_a_submission_that_is_cut_off_twice_is_whole_in_the_end(library: Path, tmp_path: Path) -> None:
+    """First in the middle of staging, then sent once more and registered, but not yet committed."""
+    disk = Disk(tmp_path / "data", library)
+    with one_process(tmp_path, disk=disk, grace_s=2.0) as domain:
+        sources = domain.sources
+        one = submission(patient(1), documents=len(DOCUMENTS))
+        for where in ("rename 1 repository/", "sync 1 registry.sqlite"):
+            disk.fail(f"KILL {where}")
+            sent = sources.send(one, DOCUMENTS)
+            domain.repository.is_dead()
+            disk.work()
+            domain.repository.start()
+        settle(domain)
+        assert load.audit(sources, [sent], settled=True).faults == []
+        assert sources.retrieved([sent]) == set(sent.documents)
+        assert load.orphans(domain.repository.data) == []
 
 
 # --- a disk that fails ------------------------------------------------------------------------------------------------

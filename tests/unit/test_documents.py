@@ -378,6 +378,35 @@ def test_the_sweep_removes_nothing_while_the_registry_does_not_answer(store: Doc
     assert given(store, "1.2") == LETTER.read()
 
 
+def test_a_row_without_bytes_never_takes_the_place_of_the_same_document_with_bytes(
+    store: Documents, tmp_path: Path
+) -> None:
+    """A submission was cut off while it was staged, sent once more, registered, and cut off before it was committed."""
+    store.stage({"1.2": LETTER})
+    (path,) = files(tmp_path)
+    path.unlink()
+    store.stage({"1.2": LETTER})
+    assert swept(store, Registry(entry_of(LETTER)), age_s=61) == Swept(committed=1, discarded=1)
+    assert given(store, "1.2") == LETTER.read()
+
+
+def test_a_document_that_the_registry_does_not_want_to_speak_of_holds_up_no_other(store: Documents) -> None:
+    store.quarantine(store.stage({"1.1": OTHER}))
+    store.quarantine(store.stage({"1.2": LETTER}))
+    registry = Registry(entry_of(LETTER))
+
+    def query(asked: StoredQuery) -> QueryResult:
+        assert isinstance(asked, GetDocuments)
+        if "1.1" in asked.unique_id:
+            return QueryResult(outcome=Outcome.of([Problem(code="XDSRegistryError", context="not this one")]))
+        return registry(asked)
+
+    now = lambda: 1_000_000.0  # noqa: E731
+    outcome = sweep(store=store, query=query, repository_unique_id=REPOSITORY, now=now, began=0)
+    assert outcome == Swept(committed=1, left=1)
+    assert given(store, "1.2") == LETTER.read()
+
+
 def test_the_sweep_removes_the_parts_of_messages_that_nobody_finished(store: Documents) -> None:
     """Those from before the server was started; what has come since may belong to a message that takes hours."""
     began, day_s = 1_000_000.0, 86_400
