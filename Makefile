@@ -32,7 +32,7 @@ bench: .venv/.installed  ## speed and memory, each beside its physical limit
 scale: .venv/.installed  ## the registry at many sizes, on both databases
 	$(BIN)/python -m benchmarks.scale --documents 10000,100000
 
-torture: .venv/.installed  ## kill real database servers under load (Debian: etcd-server etcd-client patroni postgresql)
+torture: .venv/.installed  ## kill real servers under load (Debian: gcc libc6-dev etcd-server etcd-client patroni postgresql)
 	$(BIN)/python -m pytest torture
 
 clean:

@@ -258,9 +258,9 @@ def _download(
         start = time.perf_counter()
         connection.request("POST", parts.path, body, {"Content-Type": content_type})
         response = connection.getresponse()
-        first, size, buffer = 0.0, 0, bytearray(_BLOCK)
+        size, buffer = len(response.read(1)), bytearray(_BLOCK)
+        first = time.perf_counter() - start
         while count := response.readinto(buffer):
-            first = first or time.perf_counter() - start
             size += count
         seconds = time.perf_counter() - start
         if size < at_least:

@@ -30,7 +30,7 @@ from schemas import rim
 from xds.messages import Outcome
 from xds.metadata import Association, DocumentEntry, Folder, RegistryObject, Submission, has_member
 from xds.problems import Failure
-from xds.queries import FindDocuments, GetAll
+from xds.queries import FindDocuments, GetAll, GetAssociations, GetDocuments, GetFolders, StoredQuery
 from xds.values import Code, Identifier, Text, UniqueId
 from xds.vocabulary import ON_DEMAND, STABLE, AssociationType, Status
 
@@ -43,11 +43,17 @@ BOTH = (str(Status.APPROVED), str(Status.DEPRECATED))
 PATIENCE_S = 120
 
 _numbers = itertools.count(1000)
+_EVERY_ROW = {table.name: select(*table.c) for table in metadata.sorted_tables}
 _COUNTS = [select(func.count()).select_from(table) for table in metadata.sorted_tables]
-_ROWS = {
+_OF_PATIENT = {
     kind: select(*table.c).where(table.c.patient_id == bindparam("patient")).order_by(table.c.entry_uuid)
     for kind, table in BY_KIND.items()
 }
+
+
+def dump(store: Store) -> dict[str, list[str]]:
+    """All rows of all tables, sorted."""
+    return {name: sorted(map(repr, store.rows(statement, {}))) for name, statement in _EVERY_ROW.items()}
 
 
 def new_uuid() -> str:
@@ -105,7 +111,7 @@ class Registry:
         counts = [self.store.rows(statement, {}) for statement in _COUNTS]
         rows = [
             self.store.rows(statement, {"patient": str(one)})
-            for statement in _ROWS.values()
+            for statement in _OF_PATIENT.values()
             for one in (self.p1, self.p2)
         ]
         return [counts, rows]
@@ -151,6 +157,41 @@ class Registry:
         query = FindDocuments(patient_id=patient_id, status=statuses or BOTH, object_type=(STABLE, ON_DEMAND))
         fragments = stored_query(query, store=self.store).fragments
         return [one for one in rim.decode_fragments(fragments) if isinstance(one, DocumentEntry)]
+
+
+class Updating(Registry):
+    """A registry of which metadata is updated, in the manner of the transaction that `update` is."""
+
+    def update(self, *parts: Submission, store: Store | None = None) -> Outcome:
+        raise NotImplementedError
+
+    def not_updated(self, *parts: Submission) -> list[tuple[str, str]]:
+        """The code and text of each problem; and not one row has changed."""
+        before = dump(self.store)
+        try:
+            self.update(*parts)
+        except Failure as failure:
+            assert dump(self.store) == before, "something has changed"
+            return [(str(problem.code), problem.context) for problem in failure.problems]
+        raise AssertionError("the update was taken")
+
+    def ask(self, query: StoredQuery) -> list[Any]:
+        return list(rim.decode_fragments(stored_query(query, store=self.store).fragments))
+
+    def versions(self, one: DocumentEntry | Folder) -> list[Any]:
+        """All versions of a logical object, oldest first."""
+        assert one.logical_id is not None
+        query = GetDocuments if isinstance(one, DocumentEntry) else GetFolders
+        found = self.ask(query(logical_id=(one.logical_id,), metadata_level=2))
+        return sorted(found, key=lambda each: int(each.version))
+
+    def latest(self, one: DocumentEntry | Folder) -> Any:
+        return self.versions(one)[-1]
+
+    def links(self, *ends: str, status: tuple[str, ...] = (str(Status.APPROVED),)) -> set[tuple[str, str, str]]:
+        """Type, source and target of the associations that touch one of the objects."""
+        found = self.ask(GetAssociations(uuid=ends, association_status=status, metadata_level=2))
+        return {(one.association_type.rpartition(":")[2], one.source_object, one.target_object) for one in found}
 
 
 # --- submissions ------------------------------------------------------------------------------------------------------
@@ -223,6 +264,36 @@ def own_id(made: Submission, entry_uuid: str) -> Submission:
         document_entries=(replace(entry, entry_uuid=entry_uuid),),
         associations=(replace(member, target_object=entry_uuid), *others),
     )
+
+
+def combined(*parts: Submission) -> Submission:
+    """One request of all the parts, with the SubmissionSet of the first."""
+    return Submission(
+        submission_sets=parts[0].submission_sets,
+        document_entries=tuple(one for part in parts for one in part.document_entries),
+        folders=tuple(one for part in parts for one in part.folders),
+        associations=tuple(one for part in parts for one in part.associations),
+    )
+
+
+def only_a_set(patient_id: Identifier | None) -> Submission:
+    assert patient_id is not None
+    return submission(patient_id, documents=0, registered=True)
+
+
+def new_version(
+    old: DocumentEntry | Folder, /, previous: str | None = "1", name: str = "New", **changes: Any
+) -> Submission:
+    """An update of the object, some attributes changed; those of the membership are named `member_...`."""
+    member = has_member("SubmissionSet", name, entry_uuid=f"member-{name}", submission_set_status="Original")
+    of_member = {key.removeprefix("member_"): changes.pop(key) for key in list(changes) if key.startswith("member_")}
+    member = replace(member, previous_version=previous, **of_member)
+    plain: dict[str, Any] = {"entry_uuid": name, "version": None, "availability_status": None}
+    new = replace(old, **(plain | changes))
+    made = replace(only_a_set(new.patient_id or old.patient_id), associations=(member,))
+    if isinstance(new, Folder):
+        return replace(made, folders=(new,))
+    return replace(made, document_entries=(new,))
 
 
 # --- at the same time -------------------------------------------------------------------------------------------------

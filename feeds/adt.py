@@ -57,9 +57,11 @@ def answer(
     authorities: Sequence[Authority],
     now: Callable[[], datetime],
     new_control_id: Callable[[], str],
+    answered: Callable[[str, str], None] = lambda event, code: None,
 ) -> bytes:
     """The acknowledgement of a message, which has been told to the feed if it says AA.
 
+    `answered` is told the event ("A40"; "message" where it is none of ours) and the code ("AA").
     Without `authorities` every patient id with an OID is one of ours. AE is for what the message says, AR for what it is (3.8.4.1).
     """
     msh = _header(message)
@@ -79,6 +81,7 @@ def answer(
         code, reason, place = "AR", f"internal error; the log has it as incident {number}", "MSH^1^9^207"
     event_name = _event_of(msh) if _event_of(msh) in _EVENTS else "message"
     _log.info("%s %s: %s", event_name, _printable(_field(msh, 10)), code)
+    answered(event_name, code)
     return _acknowledgement(msh, code, reason, place, moment=now(), control_id=new_control_id())
 
 

@@ -71,6 +71,7 @@ def operations(
     return tuple(
         Operation(
             name=f"DocumentRegistry_{interaction}",
+            transaction="ITI-44",
             action=f"{HL7}:{interaction}",
             element=f"{_Q}{interaction}",
             reply_action=f"{HL7}:{ACKNOWLEDGEMENT}",

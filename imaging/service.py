@@ -36,9 +36,11 @@ def service(*, retrieve_images: RetrieveImages, describe: Callable[[str, str | N
             retrieved, problems = [], list(failure.problems)
         except Exception:
             retrieved, problems = [], [_incident()]
+        outcome = Outcome.of(problems, results=len(retrieved))
         return Reply(
-            body=xdsb.encode_retrieve_response(Outcome.of(problems, results=len(retrieved)), retrieved),
+            body=xdsb.encode_retrieve_response(outcome, retrieved),
             documents=[(content_id, one.document) for one, content_id in retrieved],
+            status=lambda: outcome.status,
         )
 
     return Service(
@@ -47,6 +49,7 @@ def service(*, retrieve_images: RetrieveImages, describe: Callable[[str, str | N
         operations=(
             Operation(
                 name="ImagingDocumentSource_RetrieveImagingDocumentSet",
+                transaction="RAD-69",
                 action=RETRIEVE_IMAGES,
                 element=clark(XDSI, "RetrieveImagingDocumentSetRequest"),
                 reply_action=RETRIEVE_RESPONSE,

@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Integer, LargeBinary, SmallInteger, Table, bindparam, insert, select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Index, Integer, LargeBinary, SmallInteger, Table, bindparam, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex, ExecutableDDLElement
 
 from registry.bodies import Bodies
 from registry.rows import identity_of, row_of
@@ -168,6 +170,7 @@ def _make(part: Part) -> Batch:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 _TABLES = (*BY_KIND.values(), registry_object)
+_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 _INSERT = {table.name: str(insert(table).compile(dialect=sqlite.dialect(paramstyle="qmark"))) for table in _TABLES}
 _NEW_PATIENT = "INSERT INTO patient (patient_id, subsumed_by) VALUES ({0}, {0}) ON CONFLICT DO NOTHING"
 _INSERT[patient.name] = _NEW_PATIENT.format("?")
@@ -178,6 +181,7 @@ _CHECKPOINT_PAGES = 65_536
 @contextmanager
 def _writer(store: Store) -> Iterator[Callable[[Batch], None]]:
     """What writes a batch in one transaction, over one connection that nobody has afterwards."""
+    indexes_later = not store.database.is_sqlite and is_empty(store)
     fairy = store.engine.raw_connection()
     driver: Any = fairy.driver_connection
     try:
@@ -185,6 +189,9 @@ def _writer(store: Store) -> Iterator[Callable[[Batch], None]]:
             _prepare_sqlite(driver)
             yield lambda batch: _write_sqlite(driver, batch)
             driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        elif indexes_later:
+            with _without_indexes(driver, store.engine.dialect.dbapi.IntegrityError):  # type: ignore[union-attr]
+                yield lambda batch: _write_postgresql(driver, batch)
         else:
             yield lambda batch: _write_postgresql(driver, batch)
     except Exception as error:
@@ -222,6 +229,45 @@ def _write_postgresql(driver: Any, batch: Batch) -> None:
                 for row in rows:
                     copy.write_row(row)
     driver.commit()
+
+
+@contextmanager
+def _without_indexes(driver: Any, integrity_error: type[Exception]) -> Iterator[None]:
+    """The tables, which are empty, have none in the meantime.
+
+    An index is built of what is there many times faster than it is kept while keys come in no order. Where the objects do not have
+    ids of their own the tables are emptied again.
+    """
+    driver.rollback()
+    for drop in _ddl(DropIndex, DropConstraint):
+        driver.execute(drop)
+    driver.commit()
+    try:
+        yield
+    finally:
+        driver.rollback()
+        driver.execute("SET maintenance_work_mem = '1GB'")
+        add = _ddl(CreateIndex, AddConstraint)
+        try:
+            for one in add:
+                driver.execute(one)
+        except integrity_error:
+            driver.rollback()
+            driver.execute(f"TRUNCATE {', '.join(table.name for table in _TABLES)}")
+            for one in add:
+                driver.execute(one)
+            driver.commit()
+            raise
+        driver.commit()
+
+
+def _ddl(of_index: Callable[[Index], ExecutableDDLElement], of_key: Callable[[Any], ExecutableDDLElement]) -> list[str]:
+    """A statement for each index and each primary key of the tables of objects."""
+    statements = [of_key(table.primary_key) for table in _TABLES]
+    statements += [
+        of_index(index) for table in _TABLES for index in sorted(table.indexes, key=lambda one: one.name or "")
+    ]
+    return [str(one.compile(dialect=_POSTGRESQL)) for one in statements]
 
 
 def _types(table: Table) -> list[str]:

@@ -16,6 +16,7 @@ from xds.messages import Outcome, QueryResult
 from xds.metadata import Submission
 from xds.problems import ErrorCode, Failure, Problem
 from xds.transactions import Query, Remove
+from xds.vocabulary import ResponseStatus
 
 _log = logging.getLogger("xdsi.registry")
 REGISTER = "urn:ihe:iti:2007:RegisterDocumentSet-b"
@@ -72,6 +73,7 @@ def _submission(name: str, transaction: str, action: str, take: Submit, reply_ac
     """An operation that takes lcm:SubmitObjectsRequest and answers rs:RegistryResponse."""
     return Operation(
         name=name,
+        transaction=transaction,
         action=action,
         element=clark(LCM, "SubmitObjectsRequest"),
         reply_action=reply_action or f"{action}Response",
@@ -83,6 +85,7 @@ def _submission(name: str, transaction: str, action: str, take: Submit, reply_ac
 def _removal(remove: Remove) -> Operation:
     return Operation(
         name="DocumentRegistry_DeleteDocumentSet",
+        transaction="ITI-62",
         action=REMOVE,
         element=clark(LCM, "RemoveObjectsRequest"),
         reply_action=f"{REMOVE}Response",
@@ -97,16 +100,24 @@ def _outcome(transaction: str, work: Callable[[], Outcome | Future[Outcome]]) ->
     except Exception as error:
         outcome = _refused(transaction, error)
     if isinstance(outcome, Future):
-        return Reply(body=_later(transaction, outcome), ready=outcome)
-    return Reply(body=[rs.encode_outcome(outcome)])
+        return _later(transaction, outcome)
+    return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status)
 
 
-def _later(transaction: str, future: Future[Outcome]) -> Iterator[bytes]:
-    try:
-        outcome = future.result()
-    except Exception as error:
-        outcome = _refused(transaction, error)
-    yield rs.encode_outcome(outcome)
+def _later(transaction: str, future: Future[Outcome]) -> Reply:
+    """The answer that the future holds when it is done."""
+    status = ResponseStatus.SUCCESS
+
+    def body() -> Iterator[bytes]:
+        nonlocal status
+        try:
+            outcome = future.result()
+        except Exception as error:
+            outcome = _refused(transaction, error)
+        status = outcome.status
+        yield rs.encode_outcome(outcome)
+
+    return Reply(body=body(), ready=future, status=lambda: status)
 
 
 def _refused(transaction: str, error: Exception) -> Outcome:
@@ -122,10 +133,11 @@ def _query(name: str, transaction: str, action: str, query: Query, *, multi_pati
             result = QueryResult(outcome=Outcome.of(failure.problems))
         except Exception as error:
             result = QueryResult(outcome=Outcome.of([unforeseen(transaction, error)]))
-        return Reply(body=wire.encode_result(result))
+        return Reply(body=wire.encode_result(result), status=lambda: result.outcome.status)
 
     return Operation(
         name=name,
+        transaction=transaction,
         action=action,
         element=clark(QUERY, "AdhocQueryRequest"),
         reply_action=f"{action}Response",

@@ -47,8 +47,10 @@ class _Job(Generic[T]):
 class Store:
     """The registry's database."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, committed: Callable[[int], None] = lambda units: None) -> None:
+        """`committed` is told how many units of work each commit held."""
         self.engine = engine
+        self._committed = committed
         self.database = Database(engine)
         self.dialect = engine.dialect.name
         self.bodies = Bodies(self._dictionary())
@@ -155,6 +157,7 @@ class Store:
                 for job in group:
                     self._run([job])
             return
+        self._committed(len(group))
         for job, (result, failure) in zip(group, results, strict=True):
             if failure is not None:
                 job.future.set_exception(failure)

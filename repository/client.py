@@ -61,11 +61,11 @@ class _RefusedAsAWhole(Exception):
     """The repository names no document of several: perhaps they are too many for it."""
 
 
-def remover(soap: SoapClient) -> RemoveDocuments:
+def removal(soap: SoapClient) -> RemoveDocuments:
     """ITI-86 at a remote repository. Failure for what it refuses; SoapFault, OSError and ValueError as above."""
 
     def remove(requests: Sequence[DocumentRequest]) -> Outcome:
-        with soap.call(REMOVE, [rmd.encode_remove_documents(requests)], mtom=False) as received:
+        with soap.call(REMOVE, [rmd.encode_remove_request(requests)], mtom=False) as received:
             return _accepted(rs.decode_outcome(received.body))
 
     return remove

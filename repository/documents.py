@@ -132,30 +132,31 @@ class Documents:
             chosen = _row.key.in_(staged.keys)
             connection.execute(update(stored_document).where(chosen).values(state=State.QUARANTINED))
 
+    def states(self, document_unique_ids: Iterable[str]) -> dict[str, list[Stored]]:
+        """What the catalogue has of each document but those that have been removed; nothing for one that is not there."""
+        found: dict[str, list[Stored]] = {}
+        for some in _slices(list(document_unique_ids)):
+            for one in self._stored(_row.document_unique_id.in_(some), _row.state != State.REMOVED):
+                found.setdefault(one.document_unique_id, []).append(one)
+        return found
+
     def remove(self, document_unique_ids: Iterable[str]) -> None:
-        """The documents go for good: all their rows in one transaction, then their bytes.
+        """From now on `get` knows none of these documents, and their bytes go; what can not be removed now is left to the sweep.
 
         Failure (XDSDocumentUniqueIdError) naming each that is not available, and then all stay.
         """
-        wanted = tuple(dict.fromkeys(document_unique_ids))
+        wanted = list(dict.fromkeys(document_unique_ids))
+        removed: dict[str, str] = {}
         with self._engine.begin() as connection:
-            chosen = _row.document_unique_id.in_(wanted), _row.state == State.AVAILABLE
-            rows = connection.execute(
-                delete(stored_document).where(*chosen).returning(_row.key, _row.document_unique_id)
-            )
-            keys = {row.document_unique_id: row.key for row in rows}
-            if gone := [one for one in wanted if one not in keys]:
-                raise Failure(
-                    Problem(
-                        code=ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
-                        context=f"document {one} is not in this repository",
-                        location=one,
-                    )
-                    for one in gone
-                )
-        with _left_to_the_sweep("removal", Staged(keys=tuple(keys.values()))):
-            for key in keys.values():
-                self._path(key).unlink(missing_ok=True)
+            for some in _slices(wanted):
+                chosen = _row.document_unique_id.in_(some) & (_row.state == State.AVAILABLE)
+                gone = update(stored_document).where(chosen).values(state=State.REMOVED)
+                rows = connection.execute(gone.returning(_row.key, _row.document_unique_id))
+                removed |= {row.key: row.document_unique_id for row in rows}
+            # Somebody else may have been quicker.
+            if missing := set(wanted) - set(removed.values()):
+                raise Failure([_not_here(one) for one in wanted if one in missing])
+        self.discard(Staged(keys=tuple(removed)))
 
     def get(self, document_unique_id: str, *, max_memory_bytes: int = _MEBIBYTE) -> Document | None:
         """The document, checked against its size and SHA-1 before a byte is given; None where there is none.
@@ -191,6 +192,10 @@ class Documents:
     def unsettled(self) -> list[Stored]:
         """What waits for the sweep, oldest first. Submissions that are being registered right now are among it."""
         return self._stored(_row.state != State.AVAILABLE)
+
+    def has_bytes(self, stored: Stored) -> bool:
+        """Whether it was staged to its end: the row of one that was cut off in the middle may have no file."""
+        return self._path(stored.key).exists()
 
     def clear_staging(self, *, before: float) -> int:
         """Remove the files in `staging` last written before that time (seconds since 1970): of messages nobody finished."""
@@ -240,7 +245,8 @@ class Documents:
 
     def _current(self, document_unique_id: str) -> Stored | None:
         """What is given out: the available row, else the pending one, because it may be registered before we hear of it."""
-        rows = self._stored(_row.document_unique_id == document_unique_id, _row.state != State.QUARANTINED)
+        given = _row.state.in_((State.AVAILABLE, State.PENDING))
+        rows = self._stored(_row.document_unique_id == document_unique_id, given)
         available = next((row for row in rows if row.state is State.AVAILABLE), None)
         if available is not None:
             return available
@@ -284,6 +290,19 @@ class Documents:
         except BaseException:
             copy.unlink(missing_ok=True)
             raise
+
+
+def _slices(ids: list[str]) -> Iterator[list[str]]:
+    """In lists that one statement can take."""
+    return (ids[start : start + 500] for start in range(0, len(ids), 500))
+
+
+def _not_here(document_unique_id: str) -> Problem:
+    return Problem(
+        code=ErrorCode.DOCUMENT_UNIQUE_ID_ERROR,
+        context=f"document {document_unique_id} is not in this repository",
+        location=document_unique_id,
+    )
 
 
 class _DamagedError(Exception):

@@ -6,7 +6,8 @@ import errno
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
@@ -21,6 +22,13 @@ from xds.vocabulary import ResponseStatus
 _log = logging.getLogger("xdsi.repository")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _OWN_SLOTS = {"hash", "size", "repositoryUniqueId"}
+#: What a registry says of itself and not of the submission: it may have registered it all the same, or be about to.
+_NO_VERDICT = {
+    ErrorCode.REGISTRY_ERROR,
+    ErrorCode.REGISTRY_BUSY,
+    ErrorCode.REGISTRY_OUT_OF_RESOURCES,
+    ErrorCode.REGISTRY_NOT_AVAILABLE,
+}
 
 
 def provide_and_register(
@@ -39,7 +47,8 @@ def provide_and_register(
     An entry whose uniqueId is missing or unusable can not be stored. It is sent to the registry nevertheless: that refuses it, and
     tells what else is wrong with the submission.
     """
-    documents = {document_id: _measured(document) for document_id, document in documents.items()}
+    with _room_for(documents):
+        documents = {document_id: _measured(document) for document_id, document in documents.items()}
     problems = [*_matching(submission, documents), *_consistency(submission, documents)]
     if problems:
         raise Failure(problems)
@@ -154,23 +163,39 @@ def _stage(submission: Submission, documents: Mapping[str, Document], store: Doc
             # The mimeType of the metadata, to the letter, is what ITI-43 gives back; that of the MIME part means nothing.
             mime_type = document.mime_type if entry.mime_type is None else str(entry.mime_type)
             storable[str(entry.unique_id)] = replace(document, mime_type=mime_type)
-    try:
+    with _room_for(storable):
         return store.stage(storable)
-    except OSError as error:
-        if error.errno not in _FULL:
+
+
+@contextmanager
+def _room_for(documents: Mapping[str, Document]) -> Iterator[None]:
+    """Failure (XDSRepositoryOutOfResources) where there is no room for the documents, be it their bytes or their rows."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
             raise
-        _log.error("no space for %d documents", len(storable))
+        _log.error("no space for %d documents", len(documents))
         raise fail(
-            ErrorCode.REPOSITORY_OUT_OF_RESOURCES, f"no space is left to store {len(storable)} documents"
+            ErrorCode.REPOSITORY_OUT_OF_RESOURCES, f"no space is left to store {len(documents)} documents"
         ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a file system or a database has no room left (SQLITE_FULL; PostgreSQL class 53)."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    driver = getattr(error, "orig", None)
+    state = str(getattr(driver, "sqlstate", None) or "")
+    return getattr(driver, "sqlite_errorname", "") == "SQLITE_FULL" or state.startswith("53")
 
 
 def _register(submission: Submission, staged: Staged, store: Documents, register: Register) -> Outcome:
     """Ask the registry, and settle the documents by its verdict."""
     try:
         outcome = register(submission)
-    except Failure:
-        store.discard(staged)
+    except Failure as failure:
+        _refused(failure.problems, staged, store)
         raise
     except Exception as error:
         # Perhaps it was registered, and only the answer was lost. The source hears of a failure, so that the documents are not
@@ -185,7 +210,7 @@ def _register(submission: Submission, staged: Staged, store: Documents, register
         store.commit(staged)
         return outcome
     if outcome.status is ResponseStatus.FAILURE:
-        store.discard(staged)
+        _refused(outcome.problems, staged, store)
     else:
         # ITI-42 knows no PartialSuccess: what of it has been registered only the sweep can find out.
         store.quarantine(staged)
@@ -197,3 +222,11 @@ def _register(submission: Submission, staged: Staged, store: Documents, register
             ),
         )
     )
+
+
+def _refused(problems: Iterable[Problem], staged: Staged, store: Documents) -> None:
+    """The bytes go, unless the registry may have registered them: then the sweep asks it again."""
+    if any(problem.code in _NO_VERDICT for problem in problems):
+        store.quarantine(staged)
+    else:
+        store.discard(staged)

@@ -1,11 +1,12 @@
-"""The repository's SOAP operations: ITI-41 and ITI-43, and ITI-86 where it is offered."""
+"""The repository's SOAP operations: ITI-41, ITI-43 and ITI-86."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from uuid import uuid4
 
 from repository.iti86_remove import Removal
@@ -16,7 +17,8 @@ from soap import xop
 from soap.client import new_content_id
 from soap.fault import SoapFault
 from soap.operations import Call, Operation, Reply, Service
-from xds.messages import Outcome, Retrieved
+from xds.messages import Document, Outcome, Retrieved
+from xds.metadata import Submission
 from xds.problems import ErrorCode, Failure, Problem, errors
 from xds.transactions import Provide, RemoveDocuments, Retrieve
 from xds.vocabulary import ResponseStatus
@@ -34,32 +36,38 @@ def service(
     describe: Callable[[str, str | None], bytes | None],
     remove: RemoveDocuments | None = None,
     audit: Callable[[Removal], None] = lambda removal: None,
+    submitting: Executor | None = None,
 ) -> Service:
     """The Document Repository as a SOAP service. A refusal is a response with every problem; what nobody foresaw, an incident.
 
-    ITI-86 is not offered where `remove` is None. `audit` hears of every removal that was asked for, before the sender does.
+    ITI-86 is not offered where `remove` is None; `audit` hears of every removal that was asked for, before the sender does. Submissions
+    wait in the threads of `submitting` for the disk and for the registry, so that one that does not answer holds up no retrieval;
+    without it in the thread that answers.
     """
+    removal = () if remove is None else (_removal(remove, audit),)
     return Service(
         name="DocumentRepository",
         describe=describe,
         operations=(
             Operation(
                 name="DocumentRepository_ProvideAndRegisterDocumentSet-b",
+                transaction="ITI-41",
                 action=PROVIDE,
                 element=clark(XDSB, "ProvideAndRegisterDocumentSetRequest"),
                 reply_action=f"{PROVIDE}Response",
                 mtom=True,
-                answer=lambda call: Reply(body=[rs.encode_outcome(_provide(call, provide))]),
+                answer=lambda call: _provide(call, provide, submitting),
             ),
             Operation(
                 name="DocumentRepository_RetrieveDocumentSet",
+                transaction="ITI-43",
                 action=RETRIEVE,
                 element=clark(XDSB, "RetrieveDocumentSetRequest"),
                 reply_action=f"{RETRIEVE}Response",
                 mtom=True,
                 answer=lambda call: _retrieve(call, retrieve),
             ),
-            *(() if remove is None else (_removal(remove, audit),)),
+            *removal,
         ),
     )
 
@@ -67,17 +75,18 @@ def service(
 def _removal(remove: RemoveDocuments, audit: Callable[[Removal], None]) -> Operation:
     return Operation(
         name="DocumentRepository_RemoveDocuments",
+        transaction="ITI-86",
         action=REMOVE,
         element=clark(RMD, "RemoveDocumentsRequest"),
         reply_action=f"{REMOVE}Response",
         mtom=False,
-        answer=lambda call: Reply(body=[rs.encode_outcome(_remove(call, remove, audit))]),
+        answer=lambda call: _answered(_remove(call, remove, audit)),
     )
 
 
 def _remove(call: Call, remove: RemoveDocuments, audit: Callable[[Removal], None]) -> Outcome:
     try:
-        requests = rmd.decode_remove_documents(call.body)
+        requests = rmd.decode_remove_request(call.body)
     except Failure as failure:
         return _refusal(failure)
     try:
@@ -90,23 +99,49 @@ def _remove(call: Call, remove: RemoveDocuments, audit: Callable[[Removal], None
     return outcome
 
 
-def _provide(call: Call, provide: Provide) -> Outcome:
+def _answered(outcome: Outcome) -> Reply:
+    return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status)
+
+
+def _provide(call: Call, provide: Provide, submitting: Executor | None) -> Reply:
     try:
-        submission, elements = xdsb.decode_provide(call.body)
-        repeated = [name for name, count in Counter(name for name, _ in elements).items() if count > 1]
-        if repeated:
-            raise Failure(
-                Problem(code=ErrorCode.REPOSITORY_ERROR, context=f"Document {name}: several Documents have this id")
-                for name in repeated
-            )
-        return provide(submission, {name: xop.resolve(element, call.documents) for name, element in elements})
+        submission, documents = _read(call)
     except SoapFault:
         # A reference to no part is a fault of the framing (ITI TF-2 Appendix V.3.6).
         raise
     except Failure as failure:
+        return _answered(_refusal(failure))
+    except Exception:
+        return _answered(Outcome.of([_incident("ITI-41")]))
+    if submitting is None:
+        return _answered(_provided(submission, documents, provide))
+    future = submitting.submit(_provided, submission, documents, provide)
+    return Reply(body=_later(future), ready=future, status=lambda: future.result().status)
+
+
+def _read(call: Call) -> tuple[Submission, dict[str, Document]]:
+    """The submission, and its documents by their ids. Failure where two have the same."""
+    submission, elements = xdsb.decode_provide(call.body)
+    repeated = [name for name, count in Counter(name for name, _ in elements).items() if count > 1]
+    if repeated:
+        raise Failure(
+            Problem(code=ErrorCode.REPOSITORY_ERROR, context=f"Document {name}: several Documents have this id")
+            for name in repeated
+        )
+    return submission, {name: xop.resolve(element, call.documents) for name, element in elements}
+
+
+def _provided(submission: Submission, documents: Mapping[str, Document], provide: Provide) -> Outcome:
+    try:
+        return provide(submission, documents)
+    except Failure as failure:
         return _refusal(failure)
     except Exception:
         return Outcome.of([_incident("ITI-41")])
+
+
+def _later(future: Future[Outcome]) -> Iterator[bytes]:
+    yield rs.encode_outcome(future.result())
 
 
 def _retrieve(call: Call, retrieve: Retrieve) -> Reply:
@@ -127,6 +162,7 @@ def _retrieve(call: Call, retrieve: Retrieve) -> Reply:
     return Reply(
         body=xdsb.encode_retrieve_response(outcome, retrieved),
         documents=[(content_id, one.document) for one, content_id in retrieved],
+        status=lambda: outcome.status,
     )
 
 

@@ -4,23 +4,33 @@ The rule: bytes that the registry has registered are never lost, and only it can
 
 * It has an entry of this uniqueId in this repository with this hash and size: the document becomes available.
 * It answers that it has none, and the document is older than any registration can last: the bytes go.
+* Somebody has removed the document: the bytes go.
 * It does not answer, or the document is younger: everything stays as it is.
+
+A row without bytes is never made available, whatever the registry says: its submission was cut off before it could be registered, and
+what the registry has is of the same submission sent once more.
+
+A young document that is pending is not even asked for: its registration may be under way, and who has begun it settles it.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from repository.documents import Documents, Staged, Stored
+from repository.tables import State
 from schemas import rim
 from xds.metadata import DocumentEntry
-from xds.problems import ErrorCode, fail
+from xds.problems import ErrorCode, Failure, fail
 from xds.queries import GetDocuments
 from xds.transactions import Query
 
 _log = logging.getLogger("xdsi.repository")
+#: No message takes longer to arrive.
+_LONGEST_MESSAGE_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,32 +48,65 @@ def sweep(
     query: Query,
     repository_unique_id: str,
     now: Callable[[], float],
+    began: float,
     grace_s: float = 3600.0,
 ) -> Swept:
-    """Settle what can be settled. To be called at start-up, and now and then while the service runs, in any process.
+    """Settle what can be settled. To be called at start-up, and now and then while the service runs, in one process or in several.
 
-    `grace_s` is the time within which a registration has ended one way or the other; `now` gives seconds since 1970.
+    `grace_s` is the time within which a registration has ended one way or the other; `now` gives seconds since 1970. `began`, in the
+    same, is when this server was started: a part that was received since then may be of a message whose other parts still come.
     """
     before = now() - grace_s
-    store.clear_staging(before=before)
+    store.clear_staging(before=max(min(before, began), before - _LONGEST_MESSAGE_S))
     unsettled = store.unsettled()
     committed = discarded = 0
     for one in unsettled:
+        if one.state is State.REMOVED:
+            store.discard(Staged(keys=(one.key,)))
+            discarded += 1
+            continue
+        if one.state is State.PENDING and one.staged_at >= before:
+            continue
         try:
             registered = _is_registered(one, query, repository_unique_id)
+        except Failure as failure:
+            # Perhaps it does not like this uniqueId; the others are no worse for it.
+            _log.error("the registry does not say whether it has document %s: %s", one.key, failure)
+            continue
         except Exception:
             _log.exception("the registry can not be asked: %d documents wait for the next sweep", len(unsettled))
             break
-        if registered:
+        if registered and store.has_bytes(one):
             store.commit(Staged(keys=(one.key,)))
             committed += 1
         elif one.staged_at < before:
             store.discard(Staged(keys=(one.key,)))
             discarded += 1
     swept = Swept(committed=committed, discarded=discarded, left=len(unsettled) - committed - discarded)
-    if unsettled:
+    if committed or discarded:
         _log.warning("swept: %d available, %d removed, %d left", swept.committed, swept.discarded, swept.left)
     return swept
+
+
+def every(interval_s: float, settle: Callable[[], Swept]) -> Callable[[], None]:
+    """Calls `settle` again and again in a thread of its own, whatever becomes of it, until the function that comes back is called."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(interval_s):
+            try:
+                settle()
+            except Exception:
+                _log.exception("a sweep failed; the next one is in %s s", interval_s)
+
+    thread = threading.Thread(target=run, name="xdsi-sweep", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join()
+
+    return end
 
 
 def _is_registered(one: Stored, query: Query, repository_unique_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""The repository's SQL tables: the catalogue of the content store, which documents.py alone writes, and the holds of retention.py."""
+"""The catalogue of the content store as SQL tables. Nobody but documents.py reads or writes them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class State(StrEnum):
     AVAILABLE = "available"
     #: The source was told of a failure, and nobody knows whether the registry has registered it all the same.
     QUARANTINED = "quarantined"
+    #: Somebody has removed it: its bytes are going.
+    REMOVED = "removed"
 
 
 metadata = MetaData()
@@ -50,12 +52,11 @@ Index(
     postgresql_where=_unsettled,
 )
 
-#: Documents that must not be removed, whoever asks.
+#: Documents that nobody may remove: until the end of a day (ISO 8601), or for ever.
 retention_hold = Table(
     "retention_hold",
     metadata,
     Column("document_unique_id", String(256), primary_key=True),
-    Column("held_until", BigInteger),  # seconds since 1970; NULL: until it is released
+    Column("until", String(10)),
     Column("reason", Text, nullable=False),
-    Column("placed_at", BigInteger, nullable=False),  # seconds since 1970
 )

@@ -7,9 +7,9 @@ element declares it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
 from lxml import etree
 
@@ -25,17 +25,14 @@ from schemas.attributes import (
     Localized,
     Marker,
     SlotRow,
-    Version,
 )
 from schemas.rim_decode import decode, decode_fragments, parse_fragment
 from xds.metadata import (
     Association,
     Author,
     Classification,
-    ExternalIdentifier,
     Folder,
     RegistryObject,
-    Slot,
 )
 from xds.values import Code, Text
 from xds.vocabulary import (
@@ -95,9 +92,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _slot(name: str, values: Iterable[str], slot_type: str | None = None) -> str:
-    kept = "".join([f"<rim:Value>{escape(value)}</rim:Value>" for value in values])
     of_type = f' slotType="{escape(slot_type)}"' if slot_type else ""
-    return f'<rim:Slot name="{escape(name)}"{of_type}><rim:ValueList>{kept}</rim:ValueList></rim:Slot>'
+    return f'<rim:Slot name="{escape(name)}"{of_type}><rim:ValueList>{_values(values)}</rim:ValueList></rim:Slot>'
+
+
+def _values(values: Iterable[str]) -> str:
+    return "".join([f"<rim:Value>{escape(value)}</rim:Value>" for value in values])
 
 
 def _localized(element: str, text: Text) -> str:
@@ -115,23 +115,39 @@ def _given(name: str, value: str | None) -> str:
     return f' {name}="{escape(value)}"' if value is not None else ""
 
 
-class _ChildIds:
-    """Ids of the classifications and identifiers inside an object: UUIDs that follow from the object's own.
+class _Children:
+    """The classifications and identifiers inside an object. Their ids are UUIDs that follow from the object's own.
 
     They differ from it in the last four digits only, which makes them cheap to write and to compress. The first after the object's own
     is the patientId's (`_patient_identifier`).
     """
 
     def __init__(self, entry_uuid: str) -> None:
-        self._entry_uuid = entry_uuid
+        self._owner = escape(entry_uuid)
         self._number = int(entry_uuid[-4:], 16) if _is_uuid(entry_uuid) else None
         self._count = 1
 
-    def next(self) -> str:
+    def _next_id(self) -> str:
         self._count += 1
         if self._number is None or self._count > _MOST_NEAR:
-            return f"{self._entry_uuid}-{self._count}"
-        return f"{self._entry_uuid[:-4]}{(self._number + self._count) & 0xFFFF:04x}"
+            return f"{self._owner}-{self._count}"
+        return f"{self._owner[:-4]}{(self._number + self._count) & 0xFFFF:04x}"
+
+    def classification(self, rest: str, classified: str | None = None) -> str:
+        """`rest` is all but id, objectType and the object that is classified: the owner, where `classified` is None."""
+        owner = self._owner if classified is None else escape(classified)
+        return (
+            f'<rim:Classification id="{self._next_id()}" objectType="{OBJECT_TYPE_CLASSIFICATION}"'
+            f' classifiedObject="{owner}"{rest}'
+        )
+
+    def identifier(self, rest: str, identified: str | None = None) -> str:
+        """`rest` is all but id, objectType and the object that is identified: the owner, where `identified` is None."""
+        owner = self._owner if identified is None else escape(identified)
+        return (
+            f'<rim:ExternalIdentifier id="{self._next_id()}" objectType="{OBJECT_TYPE_EXTERNAL_IDENTIFIER}"'
+            f' registryObject="{owner}"{rest}'
+        )
 
 
 #: So many ids near an object's own are distinct from each other, from it, and from the patientId's.
@@ -142,59 +158,76 @@ def _is_uuid(text: str) -> bool:
     return re.fullmatch(r"urn:uuid:[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text) is not None
 
 
-def _classification(child_id: str, owner: str, classification: Classification) -> str:
-    content = "".join([_slot(slot.name, slot.values, slot.slot_type) for slot in classification.slots])
-    content += _localized("Name", classification.name)
+def _classification(one: Classification) -> str:
+    content = "".join([_slot(slot.name, slot.values, slot.slot_type) for slot in one.slots])
+    content += _localized("Name", one.name)
     return (
-        f'<rim:Classification id="{escape(child_id)}" objectType="{OBJECT_TYPE_CLASSIFICATION}"'
-        f"{_given('classificationScheme', classification.scheme)}{_given('classificationNode', classification.node)}"
-        f' classifiedObject="{escape(classification.classified_object or owner)}"'
-        f"{_given('nodeRepresentation', classification.node_representation)}"
+        f"{_given('classificationScheme', one.scheme)}{_given('classificationNode', one.node)}"
+        f"{_given('nodeRepresentation', one.node_representation)}"
         + (f">{content}</rim:Classification>" if content else "/>")
     )
 
 
-def _external_identifier(child_id: str, owner: str, identifier: ExternalIdentifier) -> str:
-    return (
-        f'<rim:ExternalIdentifier id="{escape(child_id)}" objectType="{OBJECT_TYPE_EXTERNAL_IDENTIFIER}"'
-        f' registryObject="{escape(identifier.registry_object or owner)}" identificationScheme="{escape(identifier.scheme)}"'
-        f' value="{escape(identifier.value)}">{_localized("Name", identifier.name)}</rim:ExternalIdentifier>'
-    )
+def _identifier(scheme: str, value: str, name: Text) -> str:
+    return f' identificationScheme="{escape(scheme)}" value="{escape(value)}">{_localized("Name", name)}</rim:ExternalIdentifier>'
 
 
-def _code_classification(scheme: str, code: Code) -> str:
-    """All of a coded attribute's classification that is the same in every object: codes come again and again, if they are honest."""
+def _code(scheme: str, code: Code) -> str:
+    """What is the same in every object: codes come again and again, if they are honest."""
     short = len(code.code) + len(code.scheme) < 256 and len(code.display) < 4 and len(str(code.display)) < 256
-    return _kept_code(scheme, code) if short else _code(scheme, code)
+    return _kept_code(scheme, code) if short else _new_code(scheme, code)
 
 
 @lru_cache(maxsize=8192)
 def _kept_code(scheme: str, code: Code) -> str:
-    return _code(scheme, code)
+    return _new_code(scheme, code)
 
 
-def _code(scheme: str, code: Code) -> str:
+def _new_code(scheme: str, code: Code) -> str:
     return (
         f' classificationScheme="{scheme}" nodeRepresentation="{escape(code.code)}">'
         f"{_slot('codingScheme', (code.scheme,))}{_localized('Name', code.display)}</rim:Classification>"
     )
 
 
-def _coded(child_id: str, owner: str, common: str) -> str:
-    return (
-        f'<rim:Classification id="{escape(child_id)}" objectType="{OBJECT_TYPE_CLASSIFICATION}"'
-        f' classifiedObject="{escape(owner)}"{common}'
-    )
-
-
-def _author_classification(scheme: str, author: Author) -> Classification:
+def _author(scheme: str, author: Author) -> str:
     slots = []
     for field, row in AUTHOR.items():
         value = getattr(author, field)
         values = value if row.many else (() if value is None else (value,))
         if values:
-            slots.append(Slot(name=row.name, values=values))
-    return Classification(scheme=scheme, node_representation="", slots=(*slots, *author.extra))
+            slots.append(_slot(row.name, values))
+    slots += [_slot(slot.name, slot.values, slot.slot_type) for slot in author.extra]
+    end = f">{''.join(slots)}</rim:Classification>" if slots else "/>"
+    return f' classificationScheme="{scheme}" nodeRepresentation=""{end}'
+
+
+class _Rows:
+    """One class's table, by how a row is written. What a registry may change later is left out."""
+
+    def __init__(self, kind: Kind) -> None:
+        rows = {field: row for field, row in TABLES[kind].items() if field not in _MUTABLE}
+        fixed = _FIXED_OBJECT_TYPES.get(kind)
+        self.object_type = _given("objectType", fixed)
+        self.attributes = [(f, row.name) for f, row in rows.items() if isinstance(row, Attribute) and row.name != "id"]
+        self.slots = [
+            (f, f'<rim:Slot name="{row.name}"><rim:ValueList>', row.many)
+            for f, row in rows.items()
+            if isinstance(row, SlotRow)
+        ]
+        self.texts = [(f, row.element) for f, row in rows.items() if isinstance(row, Localized)]
+        self.label = _classification(Classification(node=LABELS[kind])) if kind in LABELS else ""
+        self.authors = [(f, row.scheme) for f, row in rows.items() if isinstance(row, Authors)]
+        self.codes = [(f, row.scheme, row.many) for f, row in rows.items() if isinstance(row, Coded)]
+        self.markers = [
+            (f, _classification(Classification(node=row.node))) for f, row in rows.items() if isinstance(row, Marker)
+        ]
+        self.identifiers = [
+            (f, row.scheme, Text.of(row.label)) for f, row in rows.items() if isinstance(row, Identified)
+        ]
+
+
+_ROWS: Mapping[Kind, _Rows] = {kind: _Rows(kind) for kind in TABLES}
 
 
 def render(obj: RegistryObject) -> str:
@@ -202,55 +235,46 @@ def render(obj: RegistryObject) -> str:
 
     It is the attributes (`id` first), a `>`, and the children, without status, patientId and Folder.lastUpdateTime.
     """
-    kind = kind_of(obj)
-    attributes: list[str] = []
-    slots: list[str] = []
-    texts = {"Name": "", "Description": "", "VersionInfo": ""}
-    classifications: list[Classification | str] = []
-    identifiers: list[ExternalIdentifier] = []
-    if kind in LABELS:
-        classifications.append(Classification(node=LABELS[kind]))
-    if kind in _FIXED_OBJECT_TYPES:
-        attributes.append(_given("objectType", _FIXED_OBJECT_TYPES[kind]))
-    for field, row in TABLES[kind].items():
-        value: Any = getattr(obj, field)
-        if field in _MUTABLE or value is None or value is False or value == ():
-            continue
-        match row:
-            case Attribute("id"):
-                attributes.insert(0, _given("id", value))
-            case Attribute(name):
-                attributes.append(_given(name, value))
-            case SlotRow(name, _, many):
-                slots.append(_slot(name, value if many else (value,)))
-            case Localized(element):
-                texts[element] = _localized(element, value)
-            case Version():
-                texts["VersionInfo"] = f'<rim:VersionInfo versionName="{escape(value)}"/>'
-            case Coded(scheme, many):
-                classifications += [_code_classification(scheme, code) for code in (value if many else (value,))]
-            case Authors(scheme):
-                classifications += [_author_classification(scheme, author) for author in value]
-            case Marker(node):
-                classifications.append(Classification(node=node))
-            case Identified(scheme, label, _):
-                identifiers.append(ExternalIdentifier(scheme=scheme, value=value, name=Text.of(label)))
-    extra = obj.extra
-    ids, owner = _ChildIds(obj.entry_uuid), obj.entry_uuid
-    return "".join(
-        [
-            *attributes,
-            ">",
-            *slots,
-            *(_slot(slot.name, slot.values, slot.slot_type) for slot in extra.slots),
-            *texts.values(),
-            *(
-                _coded(ids.next(), owner, one) if isinstance(one, str) else _classification(ids.next(), owner, one)
-                for one in (*classifications, *extra.classifications)
-            ),
-            *(_external_identifier(ids.next(), owner, one) for one in (*identifiers, *extra.identifiers)),
-        ]
-    )
+    rows = _ROWS[kind_of(obj)]
+    parts = [f' id="{escape(obj.entry_uuid)}"', rows.object_type]
+    parts += [_given(name, getattr(obj, field)) for field, name in rows.attributes]
+    parts.append(">")
+    for field, head, many in rows.slots:
+        value = getattr(obj, field)
+        if value is not None and value != ():
+            parts.append(f"{head}{_values(value if many else (value,))}</rim:ValueList></rim:Slot>")
+    parts += [_slot(slot.name, slot.values, slot.slot_type) for slot in obj.extra.slots]
+    parts += [_localized(element, getattr(obj, field)) for field, element in rows.texts]
+    if obj.version is not None:
+        parts.append(f'<rim:VersionInfo versionName="{escape(obj.version)}"/>')
+    parts += _children(obj, rows)
+    return "".join(parts)
+
+
+def _children(obj: RegistryObject, rows: _Rows) -> Iterator[str]:
+    """The classifications and identifiers."""
+    children = _Children(obj.entry_uuid)
+    if rows.label:
+        yield children.classification(rows.label)
+    for field, scheme in rows.authors:
+        for author in getattr(obj, field):
+            yield children.classification(_author(scheme, author))
+    for field, scheme, many in rows.codes:
+        value = getattr(obj, field)
+        if value is not None:
+            for code in value if many else (value,):
+                yield children.classification(_code(scheme, code))
+    for field, marker in rows.markers:
+        if getattr(obj, field):
+            yield children.classification(marker)
+    for classification in obj.extra.classifications:
+        yield children.classification(_classification(classification), classification.classified_object)
+    for field, scheme, label in rows.identifiers:
+        value = getattr(obj, field)
+        if value is not None:
+            yield children.identifier(_identifier(scheme, value, label))
+    for one in obj.extra.identifiers:
+        yield children.identifier(_identifier(one.scheme, one.value, one.name), one.registry_object)
 
 
 def complete(

@@ -112,7 +112,8 @@ class _Rows:
         table = TABLES[kind]
         self.attributes = {f: row for f, row in table.items() if isinstance(row, Attribute)}
         self.slots = {row.name: (f, row) for f, row in table.items() if isinstance(row, SlotRow)}
-        self.schemes = {row.scheme: (f, row) for f, row in table.items() if isinstance(row, Coded | Authors)}
+        self.codes = {row.scheme: (f, row.many) for f, row in table.items() if isinstance(row, Coded)}
+        self.authors = {row.scheme: f for f, row in table.items() if isinstance(row, Authors)}
         self.identifiers = {row.scheme: (f, row) for f, row in table.items() if isinstance(row, Identified)}
         self.markers = {row.node: f for f, row in table.items() if isinstance(row, Marker)}
         self.texts = {f"{{{RIM}}}{row.element}": f for f, row in table.items() if isinstance(row, Localized)}
@@ -141,13 +142,13 @@ def _object(kind: Kind, element: etree._Element) -> RegistryObject:
         found.setdefault(required, "")
     for child in element:
         if child.tag == _SLOT:
-            slot = _read_slot(child)
-            if not _keep_slot(rows.slots, slot, found):
-                extra_slots.append(slot)
+            if not _keep_slot(rows.slots, child.get("name", ""), _values(child), found):
+                extra_slots.append(_read_slot(child))
         elif child.tag == _CLASSIFICATION:
-            classification = _read_classification(child, owner)
-            if not _keep_classification(rows, classification, found):
-                extra_classifications.append(classification)
+            if not _keep_code(rows, child, owner, found):
+                classification = _read_classification(child, owner)
+                if not _keep_classification(rows, classification, found):
+                    extra_classifications.append(classification)
         elif child.tag == _EXTERNAL_IDENTIFIER:
             identifier = _read_identifier(child, owner)
             if not _keep_identifier(rows, identifier, found):
@@ -171,18 +172,21 @@ def _content(element: etree._Element) -> str:
     return "".join(cast(Iterable[str], element.itertext())) if len(element) else element.text or ""
 
 
-def _read_slot(element: etree._Element) -> Slot:
+def _values(slot: etree._Element) -> tuple[str, ...]:
     # Plain iteration: a path costs as much as the rest of the slot, and there are many slots.
-    values = tuple(
+    return tuple(
         [
             _content(value)
-            for value_list in element
+            for value_list in slot
             if value_list.tag == _VALUE_LIST
             for value in value_list
             if value.tag == _VALUE
         ]
     )
-    return Slot(name=element.get("name", ""), values=values, slot_type=element.get("slotType"))
+
+
+def _read_slot(element: etree._Element) -> Slot:
+    return Slot(name=element.get("name", ""), values=_values(element), slot_type=element.get("slotType"))
 
 
 def _read_text(element: etree._Element | None) -> Text:
@@ -226,45 +230,59 @@ def _read_identifier(element: etree._Element, owner: str) -> ExternalIdentifier:
     )
 
 
-def _keep_slot(rows: Mapping[str, tuple[str, SlotRow]], slot: Slot, found: dict[str, Any]) -> bool:
+def _keep_slot(
+    rows: Mapping[str, tuple[str, SlotRow]], name: str, values: tuple[str, ...], found: dict[str, Any]
+) -> bool:
     """Whether the slot is an attribute that was not there yet, with a fitting number of values. An empty ValueList is no value."""
-    if slot.name not in rows:
+    if name not in rows:
         return False
-    field, row = rows[slot.name]
-    if not slot.values:
+    field, row = rows[name]
+    if not values:
         return True
-    if field in found or (len(slot.values) > 1 and not row.many):
+    if field in found or (len(values) > 1 and not row.many):
         return False
-    found[field] = tuple(row.make(value) for value in slot.values) if row.many else row.make(slot.values[0])
+    found[field] = tuple([row.make(value) for value in values]) if row.many else row.make(values[0])
     return True
 
 
+def _keep_code(rows: _Rows, element: etree._Element, owner: str, found: dict[str, Any]) -> bool:
+    """Whether the classification is a coded attribute that was not there yet, of its owner, in the shape of one."""
+    row = rows.codes.get(element.get("classificationScheme", ""))
+    if row is None or element.get("classifiedObject", owner) != owner:
+        return False
+    field, many = row
+    code = _code(element) if many or field not in found else None
+    if code is None:
+        return False
+    found[field] = (*found.get(field, ()), code) if many else code
+    return True
+
+
+def _code(classification: etree._Element) -> Code | None:
+    """The code, if the classification has the shape of one: a code and exactly one coding scheme (ITI TF-3 4.2.3.1.2)."""
+    code, scheme, name = classification.get("nodeRepresentation"), "", _NO_TEXT
+    for child in classification:
+        if child.tag == _SLOT:
+            values = _values(child)
+            if scheme or child.get("name") != "codingScheme" or len(values) != 1 or not values[0]:
+                return None
+            scheme = values[0]
+        elif child.tag == _NAME:
+            name = _read_text(child)
+    return Code(code, scheme, name) if code and scheme else None
+
+
 def _keep_classification(rows: _Rows, classification: Classification, found: dict[str, Any]) -> bool:
+    """Whether it says what the object is, or is an author of it."""
     if classification.node is not None and classification.scheme is None:
         if classification.node in rows.markers:
             found[rows.markers[classification.node]] = True
         return classification.node in rows.markers or classification.node == rows.label
-    if classification.scheme not in rows.schemes or classification.classified_object is not None:
+    field = rows.authors.get(classification.scheme or "")
+    if field is None or classification.classified_object is not None:
         return False
-    field, row = rows.schemes[classification.scheme]
-    if isinstance(row, Authors):
-        found[field] = (*found.get(field, ()), _author(classification))
-        return True
-    code = _code(classification)
-    if code is None or (field in found and not row.many):
-        return False
-    found[field] = (*found.get(field, ()), code) if row.many else code
+    found[field] = (*found.get(field, ()), _author(classification))
     return True
-
-
-def _code(classification: Classification) -> Code | None:
-    """The code, if the classification has the shape of one: a code and exactly one coding scheme (ITI TF-3 4.2.3.1.2)."""
-    if not classification.node_representation or len(classification.slots) != 1:
-        return None
-    slot = classification.slots[0]
-    if slot.name != "codingScheme" or len(slot.values) != 1 or not slot.values[0]:
-        return None
-    return Code(classification.node_representation, slot.values[0], classification.name)
 
 
 _AUTHOR_SLOTS = {row.name: (field, row) for field, row in AUTHOR.items()}
@@ -272,7 +290,7 @@ _AUTHOR_SLOTS = {row.name: (field, row) for field, row in AUTHOR.items()}
 
 def _author(classification: Classification) -> Author:
     found: dict[str, Any] = {}
-    extra = tuple(slot for slot in classification.slots if not _keep_slot(_AUTHOR_SLOTS, slot, found))
+    extra = tuple(slot for slot in classification.slots if not _keep_slot(_AUTHOR_SLOTS, slot.name, slot.values, found))
     return Author(**found, extra=extra)
 
 

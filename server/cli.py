@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from server.commands import bench, codes, demo, documents, holds, imaging, lifecycle, patients, query, removal
+from server.commands import bench, codes, demo, documents, imaging, lifecycle, patients, query, removal, repository
 from server.config import ACTORS, Config, ConfigError, load, to_toml
 from server.options import config_option, worded
 
@@ -54,26 +55,27 @@ def serve(
     xdsi serve --config xdsi.toml
     xdsi serve --actors registry --port 8081 --workers 4
     """
-    import logging
-
+    from server import logs
     from server.compose import clear_spools, compose
     from server.http import base_url, bind, server
-    from server.workers import run
+    from server.sharing import Counts
+    from server.workers import run, share_metrics
 
     config = _overridden(
         load(config_path), actors=actors, port=port, host=host, insecure=insecure or None, workers=workers
     )
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.set_up(config.server.log_level, "json" if config.server.log_format == "json" else "text")
     listening = bind(config)
     url = base_url(config, listening)
     clear_spools(config)
+
+    counts = Counts(config.server.workers)
 
     def work(number: int) -> None:
         domain = compose(config, url, listen=number == 0)
         if number == 0:
             _announce(domain)
-        running = server(domain.app, config)
+        running = server(domain.app, config, share=(counts, number) if config.server.workers > 1 else None)
 
         def end(*_: object) -> None:
             # Also of use when uvicorn, done, raises the signal once more that ended it: there is something to close after that.
@@ -84,6 +86,7 @@ def serve(
         try:
             # The event loop only moves bytes: it should not wait 5 ms for a thread that computes.
             sys.setswitchinterval(0.0005)
+            _spare_what_stays()
             running.run(sockets=[listening])
         finally:
             domain.close()
@@ -91,9 +94,17 @@ def serve(
     if config.server.workers == 1:
         work(0)
     else:
+        gone = share_metrics(Path(config.server.directory).absolute() / "metrics")
         # The tables are made by one process, before there are several.
         compose(config, url, listen=False).close()
-        run(config.server.workers, work)
+        run(config.server.workers, work, pin=config.server.pin_workers, gone=gone, ending=listening.close)
+
+
+def _spare_what_stays() -> None:
+    """The collector need not look at what was loaded for good, nor after every few hundred objects: a message makes thousands."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 50)
 
 
 def _announce(domain: Domain) -> None:
@@ -147,7 +158,7 @@ def upgrade(config_path: Path | None) -> None:
         click.echo(f"{actor}: {config.database_url(actor)} is up to date")
 
 
-for module in (patients, codes, documents, query, lifecycle, removal, holds, imaging, demo, bench):
+for module in (patients, codes, documents, repository, query, lifecycle, removal, imaging, demo, bench):
     for command in module.COMMANDS:
         main.add_command(command)
 

@@ -18,18 +18,28 @@ from registry.codes import load as load_codes
 from registry.rules import Strictness
 from registry.store import Store
 from server.config import AffinityDomain, Config, ConfigError, Registry
-from server.http import App, is_loopback, router
+from server.http import App, Page, Probe, counted, is_loopback, router
 from server.transport import http_transport
+from server.workers import METRICS_VARIABLE
 from soap import operations
 from soap.client import SoapClient
 from soap.endpoint import Endpoint
-from soap.operations import Operation, Service
-from xds.transactions import Feed, Provide, Query, Register, RemoveDocuments
+from soap.operations import Exchange, Operation, Service
+from xds.messages import Outcome
+from xds.metadata import Submission
+from xds.problems import Failure
+from xds.transactions import Feed, Provide, Query, Register
 
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
     from repository.iti43_retrieve import OnDemand
+    from server.health import Check, Readiness
+    from server.metrics import Metrics
+
+
+#: When this server was started, in seconds since 1970: before any of its processes received anything.
+_BEGAN = time.time()
 
 
 def now() -> datetime:
@@ -50,6 +60,8 @@ class Domain:
     executors: list[ThreadPoolExecutor] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
     closing: list[Callable[[], None]] = field(default_factory=list)
+    #: What must work for this process to be ready, by name.
+    checks: dict[str, Check] = field(default_factory=dict)
 
     def close(self) -> None:
         """Ends the threads, and lets go of the databases and ports."""
@@ -77,31 +89,42 @@ def soap_client(url: str, config: Config, *, answer_timeout_s: float = float("in
 def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     """All the actors that the configuration names, with their databases brought up to date.
 
-    `listen` says whether the feeds that have ports of their own are started: in one process of several.
+    `listen` says whether the feeds that have ports of their own are started, and the sweep: in one process of several.
     """
+    from server import logs
+    from server.health import Readiness
+    from server.metrics import Metrics
+
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    metrics = Metrics(os.environ.get(METRICS_VARIABLE))
     domain = Domain(app=router({}), endpoints={})
     apps: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
 
+    def observe(exchange: Exchange) -> None:
+        metrics.exchange(exchange)
+        logs.exchange(exchange)
+
     def serve(path: str, service: Service, spool: Path, threads: int) -> None:
         executor = ThreadPoolExecutor(threads, thread_name_prefix=f"xdsi{path.replace('/', '-')}")
         domain.executors.append(executor)
         address = base_url + path
-        apps[path] = Endpoint(
+        endpoint = Endpoint(
             service,
             address=address,
             spool_directory=spool,
             limits=_limits(config),
             executor=executor,
             packaging="strict" if config.server.packaging == "strict" else "lenient",
+            observe=observe,
         )
+        apps[path] = counted(endpoint, metrics.in_flight.track_inprogress)
         domain.endpoints[path.strip("/")] = address
 
     if "registry" in config.actors:
         for one in config.affinity_domains:
-            of_domain = local_registry(config, one, domain, listen)
+            of_domain = local_registry(config, one, domain, metrics, listen)
             if not one.name:
                 # The repository of this process registers in the unnamed domain.
                 register, query = of_domain.register, of_domain.query
@@ -113,20 +136,30 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         from repository import iti43_retrieve, iti86_remove
         from repository.service import service as repository_service
 
-        local = local_repository(config, domain, register, query)
-        repository_unique_id = config.repository.unique_id
-        documents = domain.parts["documents"]
+        local = local_repository(config, domain, register, query, sweeping=listen)
+        documents, repository_unique_id = domain.parts["documents"], config.repository.unique_id
+        retrieve = partial(
+            iti43_retrieve.retrieve,
+            store=documents,
+            repository_unique_id=repository_unique_id,
+            on_demand=on_demand(config, local, documents.staging),
+        )
+        removal = partial(
+            iti86_remove.remove,
+            store=documents,
+            holds=domain.parts["holds"],
+            repository_unique_id=repository_unique_id,
+            retention_days=config.repository.retention_days,
+        )
+        submitting = ThreadPoolExecutor(config.repository.threads, thread_name_prefix="xdsi-submitting")
+        domain.executors.append(submitting)
         service = repository_service(
             provide=local.provide,
-            retrieve=partial(
-                iti43_retrieve.retrieve,
-                store=documents,
-                repository_unique_id=repository_unique_id,
-                on_demand=on_demand(config, local, documents.staging),
-            ),
-            remove=local.remove if "remove-documents" in config.repository.offered else None,
+            retrieve=retrieve,
+            remove=removal if "remove-documents" in config.repository.offered else None,
             audit=partial(iti86_remove.log_removal, repository_unique_id=repository_unique_id),
             describe=describe("DocumentRepository"),
+            submitting=submitting,
         )
         serve("/repository", service, documents.staging, config.repository.threads)
 
@@ -141,8 +174,26 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         serve("/imaging", service, instances.staging, config.imaging.threads)
 
-    domain.app = router(apps)
+    readiness = Readiness(domain.checks)
+    domain.closing.append(readiness.close)
+    domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {})
     return domain
+
+
+def probes(metrics: Metrics, readiness: Readiness) -> dict[str, Probe]:
+    """What is answered to those who watch the server."""
+
+    async def healthz() -> Page:
+        return Page(content=b"ok\n")
+
+    async def readyz() -> Page:
+        ready, content = await readiness.answer()
+        return Page(content=content, status=200 if ready else 503, content_type="application/json")
+
+    async def counts() -> Page:
+        return Page(content=metrics.text(), content_type=metrics.content_type)
+
+    return {"/healthz": healthz, "/readyz": readyz, "/metrics": counts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +205,9 @@ class LocalRegistry:
     query: Query
 
 
-def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, listen: bool) -> LocalRegistry:
+def local_registry(
+    config: Config, affinity: AffinityDomain, domain: Domain, metrics: Metrics, listen: bool
+) -> LocalRegistry:
     """A registry over its own database, with the transactions that its options name."""
     from registry import (
         iti18_stored_query,
@@ -165,10 +218,12 @@ def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, lis
         iti92_restricted_update,
         patients,
     )
-    from registry.service import service
+    from registry.service import service, unforeseen
+    from server.health import answers
 
     settings, name = affinity.registry, f" {affinity.name}" if affinity.name else ""
-    store = domain.parts[f"registry{name}"] = open_registry(config, affinity)
+    store = domain.parts[f"registry{name}"] = open_registry(config, affinity, committed=metrics.group)
+    domain.checks[f"registry{name} database"] = answers(store.engine)
     domain.closing.append(store.close)
     strictness = Strictness({one.name: getattr(affinity.strictness, one.name) for one in fields(affinity.strictness)})
     codes = None if not settings.codes else load_codes(Path(settings.codes))
@@ -206,8 +261,18 @@ def local_registry(config: Config, affinity: AffinityDomain, domain: Domain, lis
                 f"registry.feed_host is {settings.feed_host!r}, which others can reach, and no security is configured:"
                 " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
             )
-        domain.listeners.append(feed_listener(settings, take))
-    return LocalRegistry(service=made, register=partial(iti42_register.register, **changing, **rules), query=query)
+        domain.listeners.append(feed_listener(settings, take, metrics.message))
+
+    def register(submission: Submission) -> Outcome:
+        """As a remote registry would answer: what nobody foresaw is a problem with an incident number."""
+        try:
+            return iti42_register.register(submission, **changing, **rules)
+        except Failure:
+            raise
+        except Exception as error:
+            raise Failure([unforeseen("ITI-42", error)]) from error
+
+    return LocalRegistry(service=made, register=register, query=query)
 
 
 def _authorities(settings: Registry) -> tuple[Authority, ...]:
@@ -228,7 +293,7 @@ def feed_operations(settings: Registry, feed: Feed) -> tuple[Operation, ...]:
     return pixv3.operations(feed=feed, authorities=_authorities(settings), now=now, new_id=lambda: str(uuid.uuid4()))
 
 
-def feed_listener(settings: Registry, feed: Feed) -> Listener:
+def feed_listener(settings: Registry, feed: Feed, answered: Callable[[str, str], None]) -> Listener:
     """ITI-8 and ITI-64, listening."""
     from feeds import adt
     from feeds.listener import Listener
@@ -239,6 +304,7 @@ def feed_listener(settings: Registry, feed: Feed) -> Listener:
         authorities=_authorities(settings),
         now=now,
         new_control_id=lambda: uuid.uuid4().hex[:20],
+        answered=answered,
     )
     listener = Listener(
         answer,
@@ -251,61 +317,73 @@ def feed_listener(settings: Registry, feed: Feed) -> Listener:
     return listener
 
 
-def open_registry(config: Config, affinity: AffinityDomain) -> Store:
+def open_registry(
+    config: Config, affinity: AffinityDomain, committed: Callable[[int], None] = lambda units: None
+) -> Store:
     """The registry's database, brought up to date."""
     from registry import schema
     from registry.store import Store, open_engine
 
     engine = open_engine(config.registry_database_url(affinity))
     schema.upgrade(engine)
-    return Store(engine)
+    return Store(engine, committed=committed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRepository:
-    """The transactions of a repository that change what it stores, and how it asks its registry."""
+    """How a repository stores and registers, and how it asks its registry."""
 
     provide: Provide
-    remove: RemoveDocuments
-    query: Query | None
+    query: Query
 
 
-def local_repository(config: Config, domain: Domain, register: Register | None, query: Query | None) -> LocalRepository:
-    """ITI-41 and ITI-86 over a store of its own, in front of the registry of this process or of a remote one."""
+def local_repository(
+    config: Config, domain: Domain, register: Register | None, query: Query | None, *, sweeping: bool
+) -> LocalRepository:
+    """The repository's ITI-41 over its own store, in front of the registry of this process or of a remote one."""
     from registry.client import client as registry_client
-    from repository import iti41_provide_and_register, iti86_remove, schema, sweep
+    from repository import iti41_provide_and_register, schema, sweep
     from repository.documents import Documents
-    from repository.retention import Retention
+    from repository.holds import Holds
+    from server.health import answers, can_be_written, http_answers
 
     settings = config.repository
     engine = schema.connect(config.database_url("repository"))
     schema.upgrade(engine)
     documents = domain.parts["documents"] = Documents(engine, config.content_directory("repository"))
+    domain.parts["holds"] = Holds(engine, today=lambda: now().date())
     domain.closing.append(engine.dispose)
+    domain.checks["repository database"] = answers(engine)
+    domain.checks["repository directory"] = can_be_written(config.content_directory("repository"))
     if settings.registry_url:
+        domain.checks["remote registry"] = partial(http_answers, settings.registry_url)
         soap = soap_client(settings.registry_url, config, answer_timeout_s=settings.registry_timeout_s)
         remote = registry_client(soap)
         register, query = remote.register, remote.query
-    if register is None:
+    if register is None or query is None:
         raise ConfigError("repository.registry_url is empty, and this process runs no registry")
-    if query is not None:
+    if sweeping:
+        settle = partial(
+            sweep.sweep,
+            store=documents,
+            query=query,
+            repository_unique_id=settings.unique_id,
+            now=time.time,
+            began=_BEGAN,
+            grace_s=settings.sweep_grace_s,
+        )
         # What a crash left behind is settled before anything new comes in.
-        sweep.sweep(store=documents, query=query, repository_unique_id=settings.unique_id, now=time.time)
-    return LocalRepository(
-        provide=partial(
-            iti41_provide_and_register.provide_and_register,
-            store=documents,
-            register=register,
-            repository_unique_id=settings.unique_id,
-        ),
-        remove=partial(
-            iti86_remove.remove_documents,
-            store=documents,
-            retention=Retention(engine, now=now, retention_days=settings.retention_days),
-            repository_unique_id=settings.unique_id,
-        ),
-        query=query,
+        settle()
+        if settings.sweep_interval_s:
+            # It ends before the databases are closed.
+            domain.closing.insert(0, sweep.every(settings.sweep_interval_s, settle))
+    provide = partial(
+        iti41_provide_and_register.provide_and_register,
+        store=documents,
+        register=register,
+        repository_unique_id=settings.unique_id,
     )
+    return LocalRepository(provide=provide, query=query)
 
 
 def on_demand(config: Config, repository: LocalRepository, directory: Path) -> OnDemand | None:
@@ -314,7 +392,7 @@ def on_demand(config: Config, repository: LocalRepository, directory: Path) -> O
     from repository.assembling import by_command
 
     settings = config.repository
-    if not settings.on_demand_command or repository.query is None:
+    if not settings.on_demand_command:
         return None
     return partial(
         on_demand.on_demand,
@@ -337,11 +415,14 @@ def local_instances(config: Config, domain: Domain) -> Any:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
+    from server.health import answers, can_be_written
 
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
     domain.closing.append(engine.dispose)
+    domain.checks["imaging database"] = answers(engine)
+    domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
 
 
@@ -359,15 +440,8 @@ def imaging_defaults(config: Config) -> Any:
 
 
 def _limits(config: Config) -> operations.Limits:
-    return operations.Limits(
-        envelope_bytes=config.limits.envelope_bytes,
-        message_bytes=config.limits.message_bytes,
-        document_bytes=config.limits.document_bytes,
-        parts=config.limits.parts,
-        depth=config.limits.depth,
-        attributes=config.limits.attributes,
-        body_idle_s=config.limits.body_idle_s,
-    )
+    """What the section limits says of messages; the rest of it is for the connections they come on."""
+    return operations.Limits(**{one.name: getattr(config.limits, one.name) for one in fields(operations.Limits)})
 
 
 def _spool(config: Config, name: str) -> Path:

@@ -28,7 +28,7 @@ def key(default: Any, meaning: str) -> Any:
 
 
 def _names(text: str) -> frozenset[str]:
-    """Those of a comma-separated list."""
+    """Of a list with commas."""
     return frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -42,11 +42,15 @@ class Server:
     insecure: bool = key(False, "allow listening beyond loopback without any security")
     actors: str = key("registry,repository,imaging", "which actors run in this process")
     workers: int = key(1, "processes that serve; as many as there are processors is right for much traffic")
+    pin_workers: bool = key(True, "keep each worker on a processor of its own, where there are as many as workers")
     directory: str = key("xdsi-data", "where databases and content are kept unless said otherwise below")
     packaging: str = key(
         "lenient", "strict: refuse multipart to SIMPLE operations and plain XML to MTOM ones; lenient: take both"
     )
     log_level: str = key("info", "debug, info, warning or error")
+    log_format: str = key("text", "text, or json: an object on each line")
+    probes: bool = key(True, "answer GET /healthz, /readyz and /metrics")
+    shutdown_grace_s: int = key(30, "seconds that requests have to finish when the server is told to end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,9 @@ class AffinityDomain:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
     unique_id: str = key("1.3.6.1.4.1.21367.13.1", "repositoryUniqueId: an OID of your own")
+    database: str = key("", "SQLAlchemy URL of the catalogue; empty: SQLite below server.directory")
+    directory: str = key("", "where documents are kept; empty: below server.directory")
+    registry_url: str = key("", "ITI-42 endpoint of a remote registry; empty: the registry of this process")
     options: str = key("remove-documents", "which transactions beside ITI-41 and ITI-43 are offered: ITI-86")
     retention_days: int = key(0, "how long no document may be removed after it was stored, in days; 0: it may at once")
     on_demand_command: str = key(
@@ -120,13 +127,16 @@ class Repository:
     others: str = key(
         "", "other repositories that `xdsi retrieve` and `xdsi remove` speak to: OID=URL, comma-separated"
     )
-    database: str = key("", "SQLAlchemy URL of the catalogue; empty: SQLite below server.directory")
-    directory: str = key("", "where documents are kept; empty: below server.directory")
-    registry_url: str = key("", "ITI-42 endpoint of a remote registry; empty: the registry of this process")
     registry_timeout_s: float = key(
         300.0, "longest time that a remote registry may take to answer in full, in seconds; then it is not available"
     )
-    threads: int = key(8, "threads that read and write documents")
+    sweep_interval_s: float = key(
+        300.0, "how often documents whose registration was not heard of are settled, in seconds; 0: at start-up only"
+    )
+    sweep_grace_s: float = key(
+        3600.0, "how old such a document must be before it is removed, in seconds: longer than any registration takes"
+    )
+    threads: int = key(8, "threads that receive and give out documents; as many more store and register them")
 
     @property
     def offered(self) -> frozenset[str]:
@@ -163,14 +173,23 @@ class Imaging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    envelope_bytes: int = key(16 * 1024 * 1024, "largest SOAP envelope without its attachments, in bytes")
+    connections: int = key(1000, "most connections at once, in each process")
+    head_bytes: int = key(64 * 1024, "longest request line and header fields of a request together, in bytes")
+    head_fields: int = key(100, "most header fields of a request")
+    head_s: float = key(20.0, "longest time in which the request line and header fields must have come, in seconds")
+    body_idle_s: float = key(60.0, "longest pause in a request body, in seconds")
+    body_bytes_per_s: int = key(1024, "slowest average rate of a request body, in bytes per second")
+    body_grace_s: float = key(30.0, "how long a request body may be slower than that, in seconds")
     message_bytes: int = key(64 * 1024**3, "largest request, in bytes")
+    envelope_bytes: int = key(16 * 1024 * 1024, "largest SOAP envelope without its attachments, in bytes")
     document_bytes: int = key(64 * 1024**3, "largest document, in bytes")
     parts: int = key(10_000, "most MIME parts in a request")
+    part_header_bytes: int = key(8 * 1024, "longest header fields of one MIME part, in bytes")
+    preamble_bytes: int = key(64 * 1024, "most bytes before the first MIME part")
     depth: int = key(100, "deepest nesting of XML elements")
     attributes: int = key(256, "most attributes of one XML element")
-    body_idle_s: float = key(60.0, "longest pause in a request body, in seconds")
-    connections: int = key(1000, "most connections at once")
+    namespaces: int = key(100_000, "most namespace declarations of one XML entity")
+    tags: int = key(1_000_000, "most tags of one XML entity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,12 +235,11 @@ _CHOICES = {
     **{("strictness", name): _LEVELS for name in tunable.RULES},
     ("registry", "unknown_patient"): ("empty", "error"),
     ("server", "packaging"): ("strict", "lenient"),
+    ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("registry", "patients"): ("known", "open"),
 }
 ACTORS = ("registry", "repository", "imaging")
-_OPTIONS = frozenset(Registry().offered)
-_REPOSITORY_OPTIONS = frozenset(Repository().offered)
 _PREFIX = "XDSI__"
 
 
@@ -251,13 +269,13 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     for domain in config.affinity_domains:
         _check_registry(domain)
     _check_repository(config.repository)
+    _check_sweep(config.repository)
     return config
 
 
 def _check_repository(repository: Repository) -> None:
     """What no type can say about the keys of a repository."""
-    if unknown := sorted(repository.offered - _REPOSITORY_OPTIONS):
-        raise ConfigError(f"repository.options: {unknown[0]!r} is none of {', '.join(sorted(_REPOSITORY_OPTIONS))}")
+    _check_options("repository", repository.offered, Repository().offered)
     if fault := Oid(repository.unique_id).fault:
         raise ConfigError(f"repository.unique_id: {repository.unique_id!r} {fault}")
     for unique_id, url in repository.other_urls.items():
@@ -272,16 +290,29 @@ def _check_repository(repository: Repository) -> None:
         raise ConfigError(f"repository.on_demand_command: {repository.on_demand_command!r} is not an absolute path")
 
 
+def _check_sweep(repository: Repository) -> None:
+    """A document must not be taken for one that nobody registers while its registration is still waited for."""
+    if repository.sweep_grace_s <= repository.registry_timeout_s and repository.registry_url:
+        raise ConfigError(
+            f"repository.sweep_grace_s is {repository.sweep_grace_s}; it must be longer than"
+            f" repository.registry_timeout_s, {repository.registry_timeout_s}"
+        )
+
+
 def _check_registry(domain: AffinityDomain) -> None:
     """What no type can say about the keys of a registry."""
     section = f"domains.{domain.name}" if domain.name else "registry"
-    if unknown := sorted(domain.registry.offered - _OPTIONS):
-        raise ConfigError(f"{section}.options: {unknown[0]!r} is none of {', '.join(sorted(_OPTIONS))}")
+    _check_options(section, domain.registry.offered, Registry().offered)
     home = domain.registry.home_community_id
     if home and (fault := OidUrn(home).fault):
         raise ConfigError(f"{section}.home_community_id: {home!r} {fault}")
     if domain.registry.threads < 1:
         raise ConfigError(f"{section}.threads is {domain.registry.threads}; at least one thread must answer")
+
+
+def _check_options(section: str, given: frozenset[str], known: frozenset[str]) -> None:
+    if unknown := sorted(given - known):
+        raise ConfigError(f"{section}.options: {unknown[0]!r} is none of {', '.join(sorted(known))}")
 
 
 def _content(path: Path) -> dict[str, Any]:

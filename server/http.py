@@ -8,32 +8,66 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import uvicorn
 
 from server.config import Config, ConfigError
+from server.protocol import bounded
+from server.sharing import Counts, Server, SharingServer
 from soap.endpoint import Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def router(apps: Mapping[str, App]) -> App:
-    """The application of each path; anywhere else a list of them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A small answer to a GET."""
+
+    content: bytes
+    status: int = 200
+    content_type: str = "text/plain; charset=utf-8"
+
+
+#: What makes the answer to a probe.
+Probe = Callable[[], Awaitable[Page]]
+
+
+def router(apps: Mapping[str, App], probes: Mapping[str, Probe] = MappingProxyType({})) -> App:
+    """The application of each path, the answer of each probe; anywhere else a list of them."""
     listing = "".join(f"{path}\n{path}?wsdl\n" for path in sorted(apps)).encode()
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise ValueError(f"this server speaks HTTP, not {scope['type']}")
-        app = apps.get(scope["path"].rstrip("/"))
+        path = scope["path"].rstrip("/")
+        app, probe = apps.get(path), probes.get(path)
         if app is not None:
             await app(scope, receive, send)
-            return
-        status = 200 if scope["path"] == "/" else 404
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(listing)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else listing})
+        elif probe is not None and scope["method"] in ("GET", "HEAD"):
+            await _send_page(await probe(), scope, send)
+        else:
+            await _send_page(Page(content=listing, status=200 if scope["path"] == "/" else 404), scope, send)
 
     return route
+
+
+def counted(app: App, in_progress: Callable[[], AbstractContextManager[object]]) -> App:
+    """The application, each of whose requests is within a context."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        with in_progress():
+            await app(scope, receive, send)
+
+    return run
+
+
+async def _send_page(page: Page, scope: Scope, send: Send) -> None:
+    headers = [(b"content-type", page.content_type.encode()), (b"content-length", str(len(page.content)).encode())]
+    await send({"type": "http.response.start", "status": page.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.content})
 
 
 def bind(config: Config) -> socket.socket:
@@ -74,23 +108,23 @@ def base_url(config: Config, listening: socket.socket) -> str:
     return config.server.public_url.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def server(app: App, config: Config) -> uvicorn.Server:
-    """A uvicorn server for the application."""
+def server(app: App, config: Config, share: tuple[Counts, int] | None = None) -> uvicorn.Server:
+    """A uvicorn server for the application. `share`: with whom it shares its socket, and which of them it is."""
     settings = uvicorn.Config(
         app,
-        http="httptools",
+        http=bounded(config.limits),  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=config.limits.connections,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=config.server.shutdown_grace_s,
     )
-    return uvicorn.Server(settings)
+    return Server(settings) if share is None else SharingServer(settings, *share)
 
 
 @contextlib.contextmanager

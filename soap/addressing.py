@@ -13,6 +13,7 @@ from soap.fault import SOAP12, WSA, NotUnderstood, SoapFault
 
 ANONYMOUS = f"{WSA}/anonymous"
 _NONE = f"{WSA}/none"
+_ACTION, _MESSAGE_ID = f"{{{WSA}}}Action", f"{{{WSA}}}MessageID"
 _WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
 #: The roles that a header may be meant for and that we act in (SOAP 1.2 Part 1 2.2); no role is the ultimate receiver.
 _OUR_ROLES = frozenset({"", f"{SOAP12}/role/next", f"{SOAP12}/role/ultimateReceiver"})
@@ -31,9 +32,16 @@ class Addressing:
 
 def message_id(headers: Iterable[etree._Element]) -> str | None:
     """wsa:MessageID alone, for a fault about the rest of the headers."""
-    return next(
-        (text for one in headers if one.tag == f"{{{WSA}}}MessageID" and (text := (one.text or "").strip())), None
-    )
+    return _first(headers, _MESSAGE_ID)
+
+
+def action(headers: Iterable[etree._Element]) -> str | None:
+    """wsa:Action alone, for whoever counts messages that may be faulty."""
+    return _first(headers, _ACTION)
+
+
+def _first(headers: Iterable[etree._Element], tag: str) -> str | None:
+    return next((text for one in headers if one.tag == tag and (text := (one.text or "").strip())), None)
 
 
 def read(headers: Iterable[etree._Element]) -> Addressing:
@@ -56,8 +64,8 @@ def read(headers: Iterable[etree._Element]) -> Addressing:
     if not_understood:
         names = ", ".join(f"{{{one.namespace}}}{one.local}" for one in not_understood)
         raise SoapFault("MustUnderstand", f"not understood: {names[:400]}", not_understood=tuple(not_understood))
-    action = _text(found.get("Action"))
-    if not action:
+    named = _text(found.get("Action"))
+    if not named:
         raise _required("Action")
     identifier = _text(found.get("MessageID"))
     if not identifier:
@@ -72,7 +80,7 @@ def read(headers: Iterable[etree._Element]) -> Addressing:
                 subcode="InvalidAddressingHeader",
                 subsubcode="OnlyAnonymousAddressSupported",
             )
-    return Addressing(action, identifier)
+    return Addressing(named, identifier)
 
 
 def _must_be_understood(header: etree._Element) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import Executor, Future
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs
 
 from soap import addressing, replying
 from soap.fault import SoapFault, sender
-from soap.operations import Limits, Service
+from soap.operations import ENDINGS, Exchange, Limits, Service
 from soap.receiving import Receiver
 from soap.replying import HttpReply
 from soap.server import Answer, Dispatcher, Message
@@ -27,8 +28,6 @@ Packaging = Literal["strict", "lenient"]
 _log = logging.getLogger("xdsi.soap")
 #: As much is collected before it is handed to a thread, and as much is sent at once.
 _BATCH_BYTES = 512 * 1024
-#: A body may be slow at first: its average rate is looked at after so many seconds.
-_GRACE_S = 30
 
 
 class _Disconnected(Exception):
@@ -39,7 +38,7 @@ class Endpoint:
     """An ASGI application. `address` is the URL that the WSDL names.
 
     `packaging`: "strict" refuses a multipart message to a SIMPLE operation and plain XML to an MTOM one (ITI TF-2 Appendix V.3.6);
-    "lenient" takes both, and answers plain XML with plain XML, documents in base64.
+    "lenient" takes both, and answers plain XML with plain XML, documents in base64. `observe` is told of each POST when it has ended.
     """
 
     def __init__(
@@ -51,8 +50,9 @@ class Endpoint:
         limits: Limits,
         executor: Executor,
         packaging: Packaging = "lenient",
+        observe: Callable[[Exchange], None] = lambda exchange: None,
     ) -> None:
-        self._service, self._address = service, address
+        self._service, self._address, self._observe = service, address, observe
         self._spool_directory, self._limits, self._executor = spool_directory, limits, executor
         self._dispatcher = Dispatcher(service, strict=packaging == "strict")
 
@@ -80,21 +80,41 @@ class Endpoint:
             await _send_small(send, 200, "text/xml; charset=UTF-8", content)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        exchange = Exchange(service=self._service.name)
+        try:
+            with Spool(self._spool_directory) as spool:
+                await self._exchange(exchange, scope, spool, receive, send)
+        except _Disconnected:
+            exchange.ending = "disconnected"
+        except BaseException as error:
+            # The answer has begun: what is left of it never comes.
+            exchange.ending = "disconnected" if isinstance(error, asyncio.CancelledError) else "fault"
+            raise
+        finally:
+            exchange.seconds = time.perf_counter() - started
+            self._observe(exchange)
+
+    async def _exchange(self, exchange: Exchange, scope: Scope, spool: Spool, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        with Spool(self._spool_directory) as spool:
-            try:
-                receiver = self._receiver(scope, spool)
-                rest = await self._receive(receiver, receive)
-                reply, ready, first = await loop.run_in_executor(self._executor, self._answer, receiver, rest)
-                if ready is not None:
-                    await _done(ready)
-                    first = _batch(reply.pieces)
-            except _Disconnected:
-                return
-            except Exception as error:
-                reply = self._fault(error, None)
-                first = next(reply.pieces)
-            await self._send(reply, first, receive, send)
+        answer: Answer | None
+        try:
+            receiver = self._receiver(scope, spool)
+            rest = await self._receive(exchange, receiver, receive)
+            answered = await loop.run_in_executor(self._executor, self._answer, exchange, receiver, rest)
+            if isinstance(answered, Answer):
+                await _done(answered.reply.ready)
+                reply, answer = _http(answered, multipart=receiver.mtom), answered
+                first = _batch(reply.pieces)
+            else:
+                reply, answer, first = answered
+        except _Disconnected:
+            raise
+        except Exception as error:
+            reply, answer = self._fault(exchange, error), None
+            first = next(reply.pieces)
+        exchange.ending = "fault" if answer is None else ENDINGS[answer.reply.status()]
+        await self._send(exchange, reply, first, receive, send)
 
     def _receiver(self, scope: Scope, spool: Spool) -> Receiver:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -106,59 +126,70 @@ class Endpoint:
             raise sender(f"the message is larger than the limit of {self._limits.message_bytes} bytes", http_status=413)
         return Receiver(headers.get("content-type", ""), spool, self._limits)
 
-    async def _receive(self, receiver: Receiver, receive: Receive) -> bytes:
+    async def _receive(self, exchange: Exchange, receiver: Receiver, receive: Receive) -> bytes:
         """The body but its last batch, which comes back: a small message then costs one thread hop in all."""
         loop = asyncio.get_running_loop()
         pending: list[bytes] = []
-        size, total, more = 0, 0, True
+        size, more = 0, True
         started = loop.time()
         while more:
             try:
                 async with asyncio.timeout(self._limits.body_idle_s):
                     event = await receive()
             except TimeoutError:
-                raise sender(f"no bytes for {self._limits.body_idle_s} s", http_status=408) from None
+                raise sender(f"no bytes for the limit of {self._limits.body_idle_s} s", http_status=408) from None
             if event["type"] == "http.disconnect":
                 raise _Disconnected
             more = event.get("more_body", False)
             if chunk := event.get("body", b""):
                 pending.append(chunk)
                 size += len(chunk)
-                total += len(chunk)
+                exchange.bytes_in += len(chunk)
             elapsed = loop.time() - started
-            if more and elapsed > _GRACE_S and total < elapsed * self._limits.body_bytes_per_s:
-                raise sender(f"the body comes at less than {self._limits.body_bytes_per_s} bytes/s", http_status=408)
+            if (
+                more
+                and elapsed > self._limits.body_grace_s
+                and exchange.bytes_in < elapsed * self._limits.body_bytes_per_s
+            ):
+                slow = f"the body comes at less than the limit of {self._limits.body_bytes_per_s} bytes/s"
+                raise sender(slow, http_status=408)
             if more and size >= _BATCH_BYTES:
                 await loop.run_in_executor(self._executor, receiver.receive_data, b"".join(pending))
                 pending.clear()
                 size = 0
         return b"".join(pending)
 
-    def _answer(self, receiver: Receiver, rest: bytes) -> tuple[HttpReply, Future[Any] | None, bytes]:
-        """The reply and its first batch, or what must be waited for before that; what fails before a byte is sent becomes a fault."""
-        relates_to = None
+    def _answer(
+        self, exchange: Exchange, receiver: Receiver, rest: bytes
+    ) -> tuple[HttpReply, Answer | None, bytes] | Answer:
+        """What goes out, what the operation answered, and the first batch; or an answer that must be waited for.
+
+        What fails before a byte is sent becomes a fault, which no operation has answered.
+        """
         try:
             receiver.receive_data(rest)
             envelope = receiver.envelope()
-            relates_to = addressing.message_id(envelope.headers)
+            exchange.message_id = addressing.message_id(envelope.headers)
+            asked = self._dispatcher.operations.get(addressing.action(envelope.headers) or "")
+            exchange.transaction = "" if asked is None else asked.transaction
             answer = self._dispatcher.dispatch(Message(envelope, receiver.documents, receiver.mtom))
-            reply = _http(answer, multipart=receiver.mtom and answer.operation.mtom)
-            if (ready := answer.reply.ready) is not None:
-                return reply, ready, b""
-            return reply, None, _batch(reply.pieces)
+            if answer.reply.ready is not None:
+                return answer
+            reply = _http(answer, multipart=receiver.mtom)
+            return reply, answer, _batch(reply.pieces)
         except Exception as error:
-            reply = self._fault(error, relates_to)
+            reply = self._fault(exchange, error)
         return reply, None, _batch(reply.pieces)
 
-    def _fault(self, error: Exception, relates_to: str | None) -> HttpReply:
+    def _fault(self, exchange: Exchange, error: Exception) -> HttpReply:
         """What went wrong as a fault; of what nobody foresaw, the peer learns only the number under which the log has it."""
         if not isinstance(error, SoapFault):
-            incident = uuid.uuid4()
+            incident = exchange.incident = str(uuid.uuid4())
             _log.error("incident %s at %s", incident, self._service.name, exc_info=error)
             error = SoapFault("Receiver", f"internal error; the server's log has it as incident {incident}")
-        return replying.fault_reply(error, relates_to)
+        return replying.fault_reply(error, exchange.message_id)
 
-    async def _send(self, reply: HttpReply, first: bytes, receive: Receive, send: Send) -> None:
+    async def _send(self, exchange: Exchange, reply: HttpReply, first: bytes, receive: Receive, send: Send) -> None:
         whole = len(first) < _BATCH_BYTES
         length = len(first) if whole else reply.length
         headers = [(b"content-type", reply.content_type.encode())]
@@ -167,10 +198,13 @@ class Endpoint:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         if whole:
             await send({"type": "http.response.body", "body": first})
+            exchange.bytes_out = len(first)
         else:
-            await self._stream(reply.pieces, first, receive, send)
+            await self._stream(exchange, reply.pieces, first, receive, send)
 
-    async def _stream(self, pieces: Iterator[bytes], batch: bytes, receive: Receive, send: Send) -> None:
+    async def _stream(
+        self, exchange: Exchange, pieces: Iterator[bytes], batch: bytes, receive: Receive, send: Send
+    ) -> None:
         """The batches, each made after the one before it is sent. An error leaves the response unfinished, so that the peer sees it."""
         loop = asyncio.get_running_loop()
         # Sending to a client that is gone fails nowhere; only receiving tells.
@@ -178,16 +212,20 @@ class Endpoint:
         try:
             while batch and not _is_disconnect(told):
                 await send({"type": "http.response.body", "body": batch, "more_body": True})
+                exchange.bytes_out += len(batch)
                 last = len(batch) < _BATCH_BYTES
                 batch = b"" if last else await loop.run_in_executor(self._executor, _batch, pieces)
-            if not batch:
-                await send({"type": "http.response.body", "body": b""})
+            if batch:
+                raise _Disconnected
+            await send({"type": "http.response.body", "body": b""})
         finally:
             told.cancel()
 
 
-async def _done(ready: Future[Any]) -> None:
+async def _done(ready: Future[Any] | None) -> None:
     """Waits for it; how it ended is for the body to say."""
+    if ready is None:
+        return
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     ready.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
     await done.wait()
@@ -195,7 +233,7 @@ async def _done(ready: Future[Any]) -> None:
 
 def _http(answer: Answer, *, multipart: bool) -> HttpReply:
     headers = addressing.reply_headers(answer.operation.reply_action, answer.relates_to)
-    if multipart:
+    if multipart and answer.operation.mtom:
         return replying.mtom(headers, answer.reply.body, answer.reply.documents)
     return replying.simple(headers, answer.reply.body, answer.reply.documents)
 

@@ -71,7 +71,8 @@ def parse_document(data: bytes, *, charset: str | None = None, limits: Limits | 
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
-        huge_tree=False,
+        # Without it no text may be longer than 10,000,000 bytes; with it, size, tags and namespaces are bounded above all the same.
+        huge_tree=len(data) > 10_000_000,
         remove_comments=True,
         remove_pis=True,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lxml import etree
 
 from xds.messages import Document
+from xds.vocabulary import ResponseStatus
 
 MIB = 1024 * 1024
 
@@ -37,6 +38,8 @@ class Reply:
 
     body: Iterable[bytes]
     documents: Sequence[tuple[str, Document]] = ()
+    #: What the RegistryResponse in the body says, for whoever counts; asked when the body has been made.
+    status: Callable[[], ResponseStatus] = lambda: ResponseStatus.SUCCESS
     #: Done when the body, a small one, can be made without waiting: meanwhile the thread that answers is free for others.
     ready: Future[Any] | None = None
 
@@ -55,6 +58,8 @@ class Operation:
     mtom: bool
     answer: Callable[[Call], Reply]
     alternate_elements: tuple[str, ...] = ()
+    #: Which one it is, as IHE numbers them: "ITI-18".
+    transaction: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,33 @@ class Service:
     name: str
     operations: tuple[Operation, ...]
     describe: Callable[[str, str | None], bytes | None]
+
+
+Ending = Literal["success", "partial", "failure", "fault", "disconnected"]
+ENDINGS: Mapping[ResponseStatus, Ending] = {
+    ResponseStatus.SUCCESS: "success",
+    ResponseStatus.PARTIAL_SUCCESS: "partial",
+    ResponseStatus.FAILURE: "failure",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request and what became of it, as it is told when its last byte has been sent.
+
+    `transaction` is "" where the message did not come so far that one was found. `ending`: what the RegistryResponse said, a SOAP fault,
+    or a client that went away. `incident` is the number under which the log has what nobody foresaw. Nothing of it is the message's own
+    text but `message_id`.
+    """
+
+    service: str
+    transaction: str = ""
+    message_id: str | None = None
+    ending: Ending = "disconnected"
+    incident: str | None = None
+    seconds: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,4 +113,6 @@ class Limits:
     namespaces: int = 100_000
     tags: int = 1_000_000
     body_idle_s: float = 60.0
+    #: The average rate of a body is looked at after `body_grace_s` seconds: it may be slow at first.
     body_bytes_per_s: int = 1024
+    body_grace_s: float = 30.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import BinaryIO
+
 from soap import multipart
 from soap.envelope import Envelope, parse
 from soap.fault import sender
@@ -26,6 +29,7 @@ class Receiver:
         self._root_type: ContentType | None = None
         self._reader: MultipartReader | None = None
         self._sink: Sink | None = None
+        self._lost: OSError | None = None
         self._in_root = False
         self._content_id: str | None = None
         self._received = 0
@@ -77,10 +81,7 @@ class Receiver:
             case PartBegin(headers, content_id):
                 self._begin(headers, content_id)
             case PartData(data):
-                if self._sink is None:
-                    self._add_to_root(data)
-                else:
-                    self._sink.write(data)
+                self._add_to_part(data)
             case PartEnd():
                 self._end()
             case End():
@@ -102,6 +103,7 @@ class Receiver:
                 return
         elif content_id in self.documents:
             raise sender(f"two parts have the Content-ID {content_id[:200]!r}")
+        self._lost = None
         self._sink = self._spool.sink(
             name="root" if is_root else content_id or "without Content-ID",
             mime_type=headers.get("content-type", "application/octet-stream"),
@@ -109,10 +111,22 @@ class Receiver:
             max_bytes=self._limits.envelope_bytes if is_root else self._limits.document_bytes,
         )
 
+    def _add_to_part(self, data: bytes) -> None:
+        if self._sink is None:
+            self._add_to_root(data)
+        elif self._lost is None:
+            try:
+                self._sink.write(data)
+            except OSError as error:
+                if self._in_root:
+                    raise
+                # Only the operation can answer in its own words that there is no room, and the envelope says which it is.
+                self._lost = error
+
     def _end(self) -> None:
         if self._sink is None:
             return
-        document = self._sink.close()
+        document = _unreadable(self._lost) if self._lost is not None else self._sink.close()
         self._sink = None
         if self._in_root:
             # A root part in base64 or quoted-printable has been decoded by its sink.
@@ -126,3 +140,15 @@ class Receiver:
             raise sender(
                 f"the SOAP envelope is larger than the limit of {self._limits.envelope_bytes} bytes", http_status=413
             )
+
+
+def _unreadable(error: OSError) -> Document:
+    """What could not be kept: whoever opens it meets the error. Nobody knows its size and hash."""
+    return Document(size=0, sha1="", mime_type="application/octet-stream", open=_raising(error))
+
+
+def _raising(error: OSError) -> Callable[[], BinaryIO]:
+    def opened() -> BinaryIO:
+        raise error
+
+    return opened

@@ -181,7 +181,7 @@ class Dispatcher:
 
     def dispatch(self, message: Message) -> Answer:
         """Runs what the message asks for. SoapFault where it asks for nothing that can be run, or running it failed."""
-        context = MethodContext(self._server, MethodContext.SERVER)
+        context = running = MethodContext(self._server, MethodContext.SERVER)
         context.in_document = message
         try:
             running, *_ = self._server.generate_contexts(context)
@@ -191,17 +191,20 @@ class Dispatcher:
             self._server.get_out_object(running)
             self._raise(running.out_error)
             self._server.get_out_string(running)
-            answer = Answer(self.operations[running.udc.action], running.udc.message_id, running.out_document)
-            # spyne's contexts refer to each other: what hangs on them would stay until the next collection of garbage.
-            running.in_document = running.in_object = running.out_object = running.out_document = None
-            context.in_document = None
-            return answer
+            return Answer(self.operations[running.udc.action], running.udc.message_id, running.out_document)
         finally:
             context.close()
+            # They refer to themselves: what they hold, the whole message, would wait for the garbage collector.
+            for one in (context, running):
+                vars(one).clear()
 
     @staticmethod
     def _raise(error: Exception | None) -> None:
-        if isinstance(error, _Carried):
-            raise error.fault
-        if error is not None:
-            raise RuntimeError("spyne could not dispatch a message") from error
+        try:
+            if isinstance(error, _Carried):
+                raise error.fault
+            if error is not None:
+                raise RuntimeError("spyne could not dispatch a message") from error
+        finally:
+            # What is raised knows this frame, which must not know it.
+            del error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from benchmarks import postgres as real_postgres
 from registry.schema import upgrade
@@ -18,6 +19,10 @@ from registry.store import open_engine
 from server.compose import Domain
 from server.config import Config
 from server.embedded import serving
+
+# How long an example takes is no property of ours: machines are busy.
+settings.register_profile("xdsi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("xdsi")
 
 
 def configured(directory: Path, *, patients: str = "known") -> Config:

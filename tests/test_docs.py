@@ -43,7 +43,7 @@ def test_every_operation_is_in_the_readme() -> None:
             remove=never,  # type: ignore[arg-type]
             more=feed,
         ),
-        repository_service(provide=never, retrieve=never, describe=never, remove=never),  # type: ignore[arg-type]
+        repository_service(provide=never, retrieve=never, remove=never, describe=never),  # type: ignore[arg-type]
         imaging_service(retrieve_images=never, describe=never),  # type: ignore[arg-type]
     )
     names = [operation.name for service in services for operation in service.operations]

@@ -20,7 +20,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "imaging": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL"}),
     "server": (
         {"xds", "schemas", "soap", "registry", "repository", "imaging", "feeds"},
-        {"click", "rich", "httpx", "uvicorn", "uvloop", "httptools"},
+        {"click", "rich", "httpx", "uvicorn", "uvloop", "httptools", "prometheus_client"},
     ),
 }
 

@@ -31,7 +31,7 @@ def test_the_wheel_holds_schemas_wsdls_and_migrations(tmp_path: Path) -> None:
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     expected = {str(path.relative_to(ROOT)) for path in (ROOT / "schemas").rglob("*.[xw]sd*")}
-    assert len(expected) == 11
+    assert len(expected) == 12
     assert expected <= names
     assert {f"{actor}/migrations/env.py" for actor in ("registry", "repository", "imaging")} <= names
 

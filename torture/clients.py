@@ -24,6 +24,7 @@ from soap.fault import SoapFault
 from xds.metadata import Association, DocumentEntry, Submission, SubmissionSet
 from xds.problems import Failure
 from xds.queries import GetDocuments, GetSubmissionSetAndContents, ReturnType
+from xds.transactions import Query
 from xds.vocabulary import AssociationType
 
 #: A submission that was stored by half lacks some of these.
@@ -187,8 +188,12 @@ class Audit:
 
 def audit(registry: Client, answers: Sequence[Answer], *, threads: int = 3) -> Audit:
     """Asks for each submission, acknowledged or not: all of it must be there, or nothing."""
+
+    def state(one: Answer) -> str:
+        return whole_or_what(registry.query, one.unique_id, one.document_ids)
+
     with ThreadPoolExecutor(threads) as pool:
-        found = dict(zip(answers, pool.map(lambda one: _state(registry, one), answers, chunksize=20), strict=True))
+        found = dict(zip(answers, pool.map(state, answers, chunksize=20), strict=True))
     # The same by another way: the documents alone, which must be there where their SubmissionSet is and nowhere else.
     stored = [one for one in answers if found[one] == "whole"]
     absent = [one for one in answers if found[one] == "absent"]
@@ -216,19 +221,19 @@ def _differing(registry: Client, answers: Sequence[Answer], expected: int) -> li
     return [one.unique_id for one in doubtful if present([one]) != expected]
 
 
-def _state(registry: Client, answer: Answer) -> str:
+def whole_or_what(query: Query, unique_id: str, document_ids: Sequence[str]) -> str:
     """whole, absent, or what is wrong with what GetSubmissionSetAndContents gives."""
-    fragments = list(registry.query(GetSubmissionSetAndContents(unique_id=answer.unique_id)).fragments)
+    fragments = list(query(GetSubmissionSetAndContents(unique_id=unique_id)).fragments)
     if not fragments:
         return "absent"
     objects = list(rim_decode.decode_fragments(fragments))
     sets = [one for one in objects if isinstance(one, SubmissionSet)]
     entries = [one for one in objects if isinstance(one, DocumentEntry)]
     links = [one for one in objects if isinstance(one, Association)]
-    if [str(one.unique_id) for one in sets] != [answer.unique_id]:
+    if [str(one.unique_id) for one in sets] != [unique_id]:
         return f"{len(sets)} SubmissionSets"
-    if sorted(str(one.unique_id) for one in entries) != sorted(answer.document_ids):
-        return f"{len(entries)} of {len(answer.document_ids)} DocumentEntries"
+    if sorted(str(one.unique_id) for one in entries) != sorted(document_ids):
+        return f"{len(entries)} of {len(document_ids)} DocumentEntries"
     members = {
         (one.source_object, one.target_object) for one in links if one.association_type == AssociationType.HAS_MEMBER
     }

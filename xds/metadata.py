@@ -6,7 +6,6 @@ here, or does not have the shape that its attribute demands, is kept in `extra`,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xds.values import (
@@ -231,12 +230,9 @@ class Submission:
     unrecognized: tuple[Unrecognized, ...] = field(default=())
 
     @property
-    def objects(self) -> Iterator[RegistryObject]:
+    def objects(self) -> tuple[RegistryObject, ...]:
         """Everything recognised, associations last."""
-        yield from self.submission_sets
-        yield from self.document_entries
-        yield from self.folders
-        yield from self.associations
+        return (*self.submission_sets, *self.document_entries, *self.folders, *self.associations)
 
 
 def has_member(source: str, target: str, *, entry_uuid: str, submission_set_status: str | None = None) -> Association:

@@ -32,7 +32,7 @@ Retrieve = Callable[[Sequence[DocumentRequest]], Iterator[Retrieved | Problem]]
 """ITI-43 Retrieve Document Set: one Retrieved or one Problem for each request, in its order."""
 
 RemoveDocuments = Callable[[Sequence[DocumentRequest]], Outcome]
-"""ITI-86 Remove Documents: all of them, or none."""
+"""ITI-86 Remove Documents."""
 
 RetrieveImages = Callable[[ImagingRequest], Iterator[Retrieved | Problem]]
 """RAD-69 Retrieve Imaging Document Set: one Retrieved or one Problem for each instance, in the order of the request."""

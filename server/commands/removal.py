@@ -15,6 +15,7 @@ from server.commands.lifecycle import done, remote_registry
 from server.commands.repositories import addresses, document_request, repositories_option
 from server.config import Config, load
 from server.options import Refused, config_option, json_option, url_option, worded
+from soap.fault import SoapFault
 from xds.messages import DocumentRequest
 from xds.metadata import Association, DocumentEntry, ObjectRef
 from xds.problems import ErrorCode, Failure
@@ -146,7 +147,7 @@ def _remove_documents(
     missing_is_removed: bool = True,
 ) -> int:
     """Asks each repository once for all of its documents; how many are gone. Refused at the first that refuses, saying what has gone."""
-    from repository.client import remover
+    from repository.client import removal
     from server.compose import soap_client
 
     urls, removed = addresses(repositories, config), 0
@@ -156,12 +157,14 @@ def _remove_documents(
         _address(name, urls)
     with spooling() as spool:
         for name, group in groups:
-            ask = remover(soap_client(_address(name, urls), spool))
+            ask = removal(soap_client(_address(name, urls), spool))
             try:
                 _remove_from_one(group, ask, missing_is_removed=missing_is_removed)
-            except Exception as error:
+            except (Failure, SoapFault, OSError, ValueError) as error:
+                # Who refuses a message refuses all of it.
+                left = "its documents stay" if isinstance(error, Failure) else "some of its documents may be gone"
                 gone = f"; {show.counted(removed, 'document')} of other repositories removed before" if removed else ""
-                raise Refused(f"repository {name}: {error}; its documents stay{gone}") from None
+                raise Refused(f"repository {name}: {error}; {left}{gone}") from None
             removed += len(group)
     return removed
 
@@ -174,13 +177,27 @@ def _address(repository_unique_id: str, urls: Mapping[str, str]) -> str:
 
 
 def _remove_from_one(requests: Sequence[DocumentRequest], ask: RemoveDocuments, *, missing_is_removed: bool) -> None:
+    """All in one message, or one after the other where the repository takes no more: the published schema has room for one."""
+    try:
+        _remove_together(requests, ask, missing_is_removed=missing_is_removed)
+    except SoapFault as fault:
+        if len(requests) == 1 or fault.subcode:
+            raise
+        for number, one in enumerate(requests):
+            try:
+                _remove_together([one], ask, missing_is_removed=missing_is_removed)
+            except Failure as failure:
+                raise ValueError(f"{failure}, after {show.counted(number, 'document')} of it were removed") from None
+
+
+def _remove_together(requests: Sequence[DocumentRequest], ask: RemoveDocuments, *, missing_is_removed: bool) -> None:
     """What went at an earlier attempt is not there any more, which is as good as removed."""
     try:
         ask(requests)
     except Failure as failure:
         missing = {one.location for one in failure.problems if one.code == ErrorCode.DOCUMENT_UNIQUE_ID_ERROR}
         left = [one for one in requests if one.document_unique_id not in missing]
-        if not missing_is_removed or len(missing) < len(failure.problems) or len(left) == len(requests):
+        if not missing_is_removed or any(one.location not in missing for one in failure.problems):
             raise
         if left:
             ask(left)

@@ -9,12 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 from lxml import etree
-from sqlalchemy import select
 
-from benchmarks.registries import Registry, new_uuid, opened, related, together, valid
+from benchmarks.registries import (
+    Registry,
+    dump,
+    new_uuid,
+    opened,
+    related,
+    together,
+    valid,
+)
 from registry.iti62_remove import MAX_OBJECTS, remove
 from registry.store import Footprint, Store, Unit
-from registry.tables import metadata
 from schemas import catalog, lcm
 from schemas.ns import LCM, RIM
 from xds.messages import Outcome
@@ -25,12 +31,6 @@ from xds.vocabulary import AssociationType, Status
 
 METADATA, UNRESOLVED = "XDSRegistryMetadataError", "UnresolvedReferenceException"
 REFERENCED = "ReferencesExistException"
-_ROWS = {table.name: select(*table.c) for table in metadata.sorted_tables}
-
-
-def dump(store: Store) -> dict[str, list[str]]:
-    """All rows of all tables, sorted."""
-    return {name: sorted(map(repr, store.rows(statement, {}))) for name, statement in _ROWS.items()}
 
 
 class Removing(Registry):

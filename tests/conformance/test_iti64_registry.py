@@ -11,9 +11,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from benchmarks.registries import Registry, new_uuid, opened, together, valid
+from benchmarks.registries import (
+    Registry,
+    dump,
+    new_uuid,
+    opened,
+    together,
+    valid,
+)
 from registry import rules
 from registry.iti18_stored_query import stored_query
 from registry.iti57_update import update
@@ -21,7 +27,6 @@ from registry.iti64_link_change import change_link
 from registry.patients import merge_patients
 from registry.rules import STRICT
 from registry.store import Store
-from registry.tables import metadata
 from schemas import rim
 from xds.metadata import Association, DocumentEntry, Submission, SubmissionSet, has_member
 from xds.patients import LinkChanged
@@ -32,12 +37,6 @@ from xds.vocabulary import Status
 
 APPROVED, DEPRECATED = str(Status.APPROVED), str(Status.DEPRECATED)
 L1 = Identifier("L1^^^&1.2.3.4.5.6&ISO")
-_ROWS = {table.name: select(*table.c) for table in metadata.sorted_tables}
-
-
-def dump(store: Store) -> dict[str, list[str]]:
-    """All rows of all tables, sorted."""
-    return {name: sorted(map(repr, store.rows(statement, {}))) for name, statement in _ROWS.items()}
 
 
 class Linked(Registry):

@@ -1,438 +1,255 @@
-"""ITI-86 Remove Documents at the repository, and what keeps a document from being removed (Remove Metadata and Documents 3.86)."""
+"""ITI-86 Remove Documents: what is removed, what is refused, and what stays (supplement Remove Metadata and Documents 3.86).
+
+Numbers in brackets are those of the conformance tests.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pytest
-from lxml import etree
-from sqlalchemy import Engine, make_url, select
+from sqlalchemy import Engine, insert
 
-from benchmarks.messages import SIMPLE, envelope, multipart, patient, submission
-from registry.client import client as registry_client
-from repository.client import client, remover
+from benchmarks.messages import new_oid, patient, submission
+from repository import iti43_retrieve
+from repository.client import client, removal
 from repository.documents import Documents
-from repository.iti43_retrieve import retrieve
-from repository.iti86_remove import MAX_DOCUMENTS, Removal, log_removal, remove_documents
-from repository.retention import Hold, Retention
+from repository.holds import Hold, Holds
+from repository.iti86_remove import MAX_DOCUMENTS, remove
 from repository.schema import connect, upgrade
-from repository.service import REMOVE, service
-from repository.tables import retention_hold, stored_document
-from schemas import catalog, rim, rmd, rs
-from schemas.ns import RMD, XDSB
+from repository.sweep import sweep
+from repository.tables import State, retention_hold
+from schemas import catalog, rmd
 from server.compose import Domain, soap_client
 from server.config import Config
-from server.embedded import serving
-from soap.operations import Call, Operation
-from xds.messages import Document, DocumentRequest, Outcome
+from soap.envelope import parse_document
+from xds.messages import Document, DocumentRequest, Outcome, QueryResult, Retrieved
 from xds.problems import Failure, Problem
-from xds.queries import GetDocuments
-from xds.vocabulary import ResponseStatus
+from xds.queries import FindDocuments
+from xds.transactions import RemoveDocuments, Retrieve
+from xds.values import Identifier, UniqueId
 
-OUR_ID = "1.2.3.4.77"
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-LETTER = Document.of(b"Dear colleague,\r\nthank you.\r\n", "text/plain")
-SCAN = Document.of(bytes(range(256)) * 6000, "application/dicom")
+OURS = "1.3.6.1.4.1.21367.2010.1.2.1125"
+LETTER = Document.of(b"Dear colleague,", "text/plain")
+SCAN = Document.of(bytes(range(256)) * 400, "image/png")
+UNKNOWN, ELSEWHERE, REFUSED = "XDSDocumentUniqueIdError", "XDSUnknownRepositoryId", "XDSRemoveDocumentsError"
 
 
-def asked(unique_id: str, repository: str = OUR_ID) -> DocumentRequest:
+def asked(unique_id: str, repository: str = OURS) -> DocumentRequest:
     return DocumentRequest(repository_unique_id=repository, document_unique_id=unique_id)
 
 
-@dataclass
-class Repository:
-    """Its store, its holds, a clock that stands still, and what the audit has heard."""
-
-    engine: Engine
-    store: Documents
-    moment: datetime = NOW
-    retention_days: int = 0
-    heard: list[Removal] = field(default_factory=list)
-
-    @property
-    def retention(self) -> Retention:
-        return Retention(self.engine, now=lambda: self.moment, retention_days=self.retention_days)
-
-    def remove(self, requests: Sequence[DocumentRequest]) -> Outcome:
-        return remove_documents(requests, store=self.store, retention=self.retention, repository_unique_id=OUR_ID)
-
-    @property
-    def operation(self) -> Operation:
-        never = partial(pytest.fail, "not asked for")
-        offered = service(
-            provide=never,  # type: ignore[arg-type]
-            retrieve=never,  # type: ignore[arg-type]
-            describe=lambda *_: None,
-            remove=self.remove,
-            audit=self.heard.append,
-        )
-        (operation,) = (one for one in offered.operations if one.action == REMOVE)
-        return operation
-
-    def answered(self, body: bytes) -> Outcome:
-        """To a message of the wire; the response is checked against its schema."""
-        reply = self.operation.answer(
-            Call(body=etree.fromstring(body), documents={}, message_id="urn:uuid:7", mtom=False)
-        )
-        response = etree.fromstring(b"".join(reply.body))
-        assert catalog.validate(response, "rs") == []
-        assert reply.documents == ()
-        return rs.decode_outcome(response)
-
-    def told(self, *requests: DocumentRequest) -> list[tuple[str, str | None]]:
-        """The code and location of each problem of a refused message; and not one row has changed."""
-        before = self.rows()
-        outcome = self.answered(rmd.encode_remove_documents(requests))
-        assert outcome.status is ResponseStatus.FAILURE
-        assert self.rows() == before
-        return [(one.code, one.location) for one in outcome.problems]
-
-    def reason(self, unique_id: str) -> str:
-        """Why a document is not removed."""
-        with pytest.raises(Failure) as refused:
-            self.remove([asked(unique_id)])
-        (problem,) = refused.value.problems
-        assert problem.code == "XDSRemoveDocumentsError"
-        return problem.context
-
-    def rows(self) -> list[tuple[object, ...]]:
-        with self.engine.connect() as connection:
-            return [
-                tuple(row)
-                for table in (stored_document, retention_hold)
-                for row in connection.execute(select(table).order_by(*table.primary_key))
-            ]
-
-    def retrieved(self, unique_id: str) -> str:
-        """`found`, or the code of the problem in ITI-43."""
-        (answer,) = retrieve([asked(unique_id)], store=self.store, repository_unique_id=OUR_ID)
-        return str(answer.code) if isinstance(answer, Problem) else "found"
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = connect(f"sqlite:///{tmp_path / 'catalogue.db'}")
+    upgrade(made)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture
-def repository(database: str, tmp_path: Path) -> Iterator[Repository]:
-    """With the documents 1.2.1 and 1.2.2; on SQLite and on PostgreSQL."""
-    url = make_url(database)
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg")
-    engine = connect(url.render_as_string(hide_password=False))
-    upgrade(engine)
-    store = Documents(engine, tmp_path / "store", now=NOW.timestamp)
-    store.commit(store.stage({"1.2.1": LETTER, "1.2.2": SCAN}))
-    yield Repository(engine, store)
-    engine.dispose()
+def store(engine: Engine, tmp_path: Path) -> Documents:
+    made = Documents(engine, tmp_path / "store")
+    made.commit(made.stage({"1.2.1": LETTER, "1.2.2": SCAN}))
+    return made
 
 
-def files(tmp_path: Path) -> list[int]:
-    """The sizes of all files of the store."""
-    return sorted(path.stat().st_size for path in (tmp_path / "store").rglob("*") if path.is_file())
+@pytest.fixture
+def holds(engine: Engine) -> Holds:
+    return Holds(engine, today=lambda: date(2026, 5, 1))
 
 
-# --- the transaction ---------------------------------------------------------------------------------------------------
+@pytest.fixture
+def removing(store: Documents, holds: Holds) -> RemoveDocuments:
+    return partial(remove, store=store, holds=holds, repository_unique_id=OURS)
 
 
-def test_a_removed_document_is_not_retrieved_any_more_and_its_bytes_are_gone(
-    repository: Repository, tmp_path: Path
+def files(store: Documents) -> list[Path]:
+    return [path for path in store.staging.parent.rglob("*") if path.is_file()]
+
+
+def refused(action: Callable[[], object]) -> list[tuple[str, str | None]]:
+    with pytest.raises(Failure) as failure:
+        action()
+    return [(str(one.code), one.location) for one in failure.value.problems]
+
+
+def test_a_removed_document_is_known_no_more_and_its_bytes_are_gone(
+    removing: RemoveDocuments, store: Documents
 ) -> None:
-    """3.86.4.1.3 [T 50000, 50001]."""
-    assert files(tmp_path) == [LETTER.size, SCAN.size]
-    assert repository.answered(rmd.encode_remove_documents([asked("1.2.2")])) == Outcome()
-    assert repository.retrieved("1.2.2") == "XDSDocumentUniqueIdError"
-    assert repository.retrieved("1.2.1") == "found"
-    assert files(tmp_path) == [LETTER.size]
+    """[T 50000, 50001]"""
+    assert removing([asked("1.2.1")]).succeeded
+    assert store.get("1.2.1") is None
+    scan = store.get("1.2.2")
+    assert scan is not None and scan.read() == SCAN.read()
+    assert [path.stat().st_size for path in files(store)] == [SCAN.size]
+    assert store.unsettled() == []
+    (answer,) = iti43_retrieve.retrieve([asked("1.2.1")], store=store, repository_unique_id=OURS)
+    assert isinstance(answer, Problem) and answer.code == UNKNOWN
 
 
-def test_several_documents_go_together_and_one_that_is_named_twice_goes_once(
-    repository: Repository, tmp_path: Path
-) -> None:
-    assert repository.remove([asked("1.2.1"), asked("1.2.2"), asked("1.2.1")]).succeeded
-    assert (files(tmp_path), repository.rows()) == ([], [])
+def test_several_documents_go_together_each_named_once_or_twice(removing: RemoveDocuments, store: Documents) -> None:
+    assert removing([asked("1.2.1"), asked("1.2.2"), asked("1.2.1")]).succeeded
+    assert files(store) == []
 
 
-@pytest.mark.parametrize("others", [(), ("1.2.1",)], ids=["alone", "beside a right one"])
-def test_another_repositorys_document_is_refused_and_no_document_disappears(
-    repository: Repository, others: tuple[str, ...]
-) -> None:
-    """3.86.4.1.3 [T 50002, 50003]: XDSUnknownRepositoryId."""
-    requests = [*map(asked, others), asked("1.2.2", repository="1.2.3.4.78")]
-    assert repository.told(*requests) == [("XDSUnknownRepositoryId", "1.2.2")]
-    assert (repository.retrieved("1.2.1"), repository.retrieved("1.2.2")) == ("found", "found")
+def test_a_wrong_repository_is_an_error_and_nothing_is_removed(removing: RemoveDocuments, store: Documents) -> None:
+    """[T 50002, 50003]"""
+    request = [asked("1.2.1"), asked("1.2.2", repository="1.2.3.4.78")]
+    assert refused(lambda: removing(request)) == [(ELSEWHERE, "1.2.2")]
+    assert len(files(store)) == 2
 
 
-def test_every_problem_is_told_at_once_and_nothing_goes(repository: Repository) -> None:
-    repository.retention.hold("1.2.1", until=None, reason="Case 17")
-    repository.store.stage({"1.2.5": LETTER})
-    repository.store.quarantine(repository.store.stage({"1.2.6": SCAN}))
-    requests = [asked(one) for one in ("1.2.1", "1.2.2", "9.9", "1.2.5", "1.2.6")]
-    assert repository.told(asked("1.2.2", repository="1.5"), *requests) == [
-        ("XDSUnknownRepositoryId", "1.2.2"),
-        ("XDSRemoveDocumentsError", "1.2.1"),
-        ("XDSDocumentUniqueIdError", "9.9"),
-        ("XDSRemoveDocumentsError", "1.2.5"),
-        ("XDSRemoveDocumentsError", "1.2.6"),
-    ]
-
-
-def test_a_document_whose_registration_is_not_settled_says_so(repository: Repository) -> None:
-    repository.store.stage({"1.2.5": LETTER})
-    repository.store.quarantine(repository.store.stage({"1.2.6": SCAN}))
-    assert repository.reason("1.2.5").startswith("document 1.2.5 is being registered, and cannot be removed")
-    assert repository.reason("1.2.6").startswith("document 1.2.6 is in quarantine: the registry gave no answer")
-
-
-def test_of_many_who_remove_one_document_one_succeeds(repository: Repository) -> None:
-    def attempt(_: int) -> str:
-        try:
-            return str(repository.remove([asked("1.2.1"), asked("1.2.2")]).status.name)
-        except Failure as failure:
-            return "/".join(sorted({str(one.code) for one in failure.problems}))
-
-    with ThreadPoolExecutor(6) as pool:
-        answers = sorted(pool.map(attempt, range(6)))
-    assert answers == ["SUCCESS"] + ["XDSDocumentUniqueIdError"] * 5
-    assert repository.rows() == []
+def test_every_problem_is_told_at_once(removing: RemoveDocuments, store: Documents, holds: Holds) -> None:
+    holds.hold(Hold(document_unique_id="1.2.2", until=date(2026, 5, 1), reason="law case 7"))
+    request = [asked("9.9"), asked("1.2.1", repository="1.5"), asked("1.2.2"), asked("1.2.1")]
+    found = refused(lambda: removing(request))
+    assert found == [(ELSEWHERE, "1.2.1"), (UNKNOWN, "9.9"), (REFUSED, "1.2.2")]
+    assert len(files(store)) == 2
 
 
 @pytest.mark.parametrize(
-    ("inside", "problem"),
-    [
-        ("", "RemoveDocumentsRequest: it holds no DocumentRequest"),
-        (
-            "<x:DocumentRequest><x:DocumentUniqueId>1.2.1</x:DocumentUniqueId></x:DocumentRequest>",
-            "DocumentRequest 1: RepositoryUniqueId is missing or empty",
-        ),
-        (
-            f"<x:DocumentRequest><x:RepositoryUniqueId>{OUR_ID}</x:RepositoryUniqueId><x:DocumentUniqueId> </x:DocumentUniqueId>"
-            "</x:DocumentRequest>",
-            "DocumentRequest 1: DocumentUniqueId is missing or empty",
-        ),
-        (
-            f"<x:DocumentRequest><x:RepositoryUniqueId>{OUR_ID}</x:RepositoryUniqueId><x:DocumentUniqueId>1.2.1</x:DocumentUniqueId>"
-            "<x:DocumentUniqueId>1.2.2</x:DocumentUniqueId></x:DocumentRequest>",
-            "DocumentRequest 1: it has 2 DocumentUniqueIds, not one",
-        ),
-    ],
-    ids=["nothing", "no repository", "no document", "two documents in one request"],
+    ("until", "held"), [(None, True), (date(2026, 5, 2), True), (date(2026, 5, 1), True), (date(2026, 4, 30), False)]
 )
-def test_a_message_that_does_not_say_what_is_meant_removes_nothing(
-    repository: Repository, inside: str, problem: str
+def test_a_held_document_stays_until_the_end_of_the_last_day(
+    removing: RemoveDocuments, holds: Holds, until: date | None, held: bool
 ) -> None:
-    before = repository.rows()
-    outcome = repository.answered(
-        f'<r:RemoveDocumentsRequest xmlns:r="{RMD}" xmlns:x="{XDSB}">{inside}</r:RemoveDocumentsRequest>'.encode()
-    )
-    assert [(one.code, one.context) for one in outcome.problems] == [("XDSRepositoryError", problem)]
-    assert repository.rows() == before
+    holds.hold(Hold(document_unique_id="1.2.1", until=until, reason="law case 7"))
+    if held:
+        with pytest.raises(Failure) as failure:
+            removing([asked("1.2.1")])
+        (problem,) = failure.value.problems
+        assert problem.context.startswith("document 1.2.1: it is held until ")
+        assert problem.context.endswith(": law case 7")
+        assert (str(until) if until else "somebody releases it") in problem.context
+        assert holds.release("1.2.1") and not holds.release("1.2.1")
+    assert removing([asked("1.2.1")]).succeeded
 
 
-def test_the_requests_are_found_in_the_namespace_of_the_root_too(repository: Repository) -> None:
-    body = rmd.encode_remove_documents([asked("1.2.1")]).replace(b"xds:", b"rmd:").replace(b"xmlns:rmd:", b"xmlns:")
-    assert repository.answered(body).succeeded
-    assert repository.retrieved("1.2.1") == "XDSDocumentUniqueIdError"
+def test_a_later_hold_takes_the_place_of_an_earlier_one(holds: Holds) -> None:
+    for until in (date(2026, 6, 1), None, date(2027, 1, 1)):
+        holds.hold(Hold(document_unique_id="1.2.1", until=until, reason="a"))
+    assert [one.until for one in holds.all()] == [date(2027, 1, 1)]
 
 
-def test_our_request_is_what_the_schema_demands() -> None:
-    body = etree.fromstring(rmd.encode_remove_documents([asked("1.2.1"), asked("1.2.2")]))
-    assert catalog.validate(body, "rmd") == []
-
-
-def test_what_nobody_foresaw_is_an_incident_and_the_trail_says_that_nobody_knows(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("settle", ["quarantine", None])
+def test_a_document_whose_registration_has_not_ended_is_not_removed(
+    removing: RemoveDocuments, store: Documents, settle: str | None
 ) -> None:
-    def broken(self: Documents, document_unique_ids: object) -> None:
-        raise RuntimeError("secret of the house")
-
-    monkeypatch.setattr(Documents, "remove", broken)
-    (problem,) = repository.answered(rmd.encode_remove_documents([asked("1.2.1")])).problems
-    assert problem.code == "XDSRepositoryError"
-    assert "secret" not in problem.context and problem.context.rpartition(" ")[2] in caplog.text
-    assert [one.fates for one in repository.heard] == [{"1.2.1": "unknown"}]
+    """The registry may have registered it, or be about to."""
+    staged = store.stage({"1.2.9": LETTER})
+    if settle is not None:
+        getattr(store, settle)(staged)
+    assert refused(lambda: removing([asked("1.2.9")])) == [(REFUSED, "1.2.9")]
 
 
-# --- holds and retention -----------------------------------------------------------------------------------------------
+def test_a_removed_uniqueid_may_come_again(removing: RemoveDocuments, store: Documents) -> None:
+    """Also with other bytes: nobody can retrieve the former ones any more."""
+    removing([asked("1.2.1")])
+    store.commit(store.stage({"1.2.1": SCAN}))
+    again = store.get("1.2.1")
+    assert again is not None and again.read() == SCAN.read()
 
 
-def test_a_held_document_says_until_when_and_why(repository: Repository) -> None:
-    repository.retention.hold("1.2.1", until=datetime(2030, 1, 1, tzinfo=UTC), reason="Case 17 is open")
-    assert repository.reason("1.2.1") == "document 1.2.1 is held until 2030-01-01: Case 17 is open"
-    repository.moment = datetime(2030, 1, 1, tzinfo=UTC)
-    assert repository.remove([asked("1.2.1")]).succeeded
-    # And nothing is left of the hold.
-    assert [row for row in repository.rows() if row[0] == "1.2.1"] == []
-
-
-def test_a_hold_without_an_end_lasts_until_it_is_released(repository: Repository) -> None:
-    repository.retention.hold("1.2.1", until=None, reason="Case 17")
-    repository.moment += timedelta(days=100_000)
-    assert repository.reason("1.2.1") == "document 1.2.1 is held until it is released: Case 17"
-    assert repository.retention.release("1.2.1")
-    assert not repository.retention.release("1.2.1")
-    assert repository.remove([asked("1.2.1")]).succeeded
-
-
-def test_a_second_hold_takes_the_place_of_the_first(repository: Repository) -> None:
-    until = datetime(2027, 1, 1, tzinfo=UTC)
-    repository.retention.hold("1.2.1", until=None, reason="Case 17")
-    repository.retention.hold("1.2.1", until=until, reason="Case 18")
-    placed = Hold(document_unique_id="1.2.1", until=until, reason="Case 18", placed_at=NOW)
-    assert repository.retention.holds() == [placed]
-    repository.moment = until
-    assert repository.retention.holds() == []
-
-
-@pytest.mark.parametrize(
-    ("unique_id", "until", "reason", "refused"),
-    [
-        ("9.9", None, "Case 17", "document 9.9 is not in this repository"),
-        ("1.2.1", NOW, "Case 17", "cannot be held until 2026-03-01T12:00:00Z, which is over"),
-        ("1.2.1", None, " ", "a hold needs a reason"),
-    ],
-)
-def test_a_hold_of_no_use_is_refused(
-    repository: Repository, unique_id: str, until: datetime | None, reason: str, refused: str
+def test_bytes_that_cannot_go_now_go_with_the_sweep(
+    removing: RemoveDocuments, store: Documents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match=refused):
-        repository.retention.hold(unique_id, until=until, reason=reason)
-    assert repository.retention.holds() == []
+    """After the answer nobody is given the document, whatever happens to its file."""
+
+    def fails(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fails)
+        assert removing([asked("1.2.1")]).succeeded
+    assert store.get("1.2.1") is None
+    assert [one.state for one in store.unsettled()] == [State.REMOVED]
+
+    def nobody_asks(query: object) -> QueryResult:
+        raise AssertionError("the registry has nothing to say about it")
+
+    swept = sweep(store=store, query=nobody_asks, repository_unique_id=OURS, now=lambda: 0.0, began=0.0)
+    assert (swept.discarded, swept.left) == (1, 0)
+    assert [path.stat().st_size for path in files(store)] == [SCAN.size]
 
 
-def test_a_retention_time_counts_from_when_the_document_was_stored(repository: Repository) -> None:
-    repository.retention_days = 30
-    reason = repository.reason("1.2.1")
-    assert reason.startswith("document 1.2.1 is kept until 2026-03-31T12:00:00Z: every document stays for 30 days")
-    repository.moment = NOW + timedelta(days=30)
-    assert repository.remove([asked("1.2.1")]).succeeded
+def test_a_request_is_bounded(removing: RemoveDocuments) -> None:
+    with pytest.raises(Failure, match=f"{MAX_DOCUMENTS + 1} documents; the limit is {MAX_DOCUMENTS}"):
+        removing([asked("1.2.1")] * (MAX_DOCUMENTS + 1))
 
 
-# --- the trail ---------------------------------------------------------------------------------------------------------
+def test_many_documents_are_removed_in_one_request(removing: RemoveDocuments, store: Documents) -> None:
+    names = [f"1.3.{n}" for n in range(MAX_DOCUMENTS)]
+    store.commit(store.stage(dict.fromkeys(names, LETTER)))
+    assert removing([asked(one) for one in names]).succeeded
+    assert len(files(store)) == 2
 
 
-def test_the_audit_hears_of_every_removal_with_what_became_of_each_document(repository: Repository) -> None:
-    repository.retention.hold("1.2.1", until=None, reason="Case 17")
-    repository.answered(rmd.encode_remove_documents([asked("1.2.1"), asked("1.2.2")]))
-    repository.answered(rmd.encode_remove_documents([asked("1.2.2")]))
-    assert [(one.message_id, one.outcome.status.name, one.fates) for one in repository.heard] == [
-        ("urn:uuid:7", "FAILURE", {"1.2.1": "XDSRemoveDocumentsError", "1.2.2": "kept"}),
-        ("urn:uuid:7", "SUCCESS", {"1.2.2": "removed"}),
-    ]
+def test_many_holds_are_looked_up(engine: Engine, holds: Holds) -> None:
+    names = [f"1.3.{n}" for n in range(1200)]
+    with engine.begin() as connection:
+        rows = [{"document_unique_id": one, "until": None, "reason": "a"} for one in names]
+        connection.execute(insert(retention_hold), rows)
+    assert holds.of([*names, "1.4"]).keys() == set(names)
 
 
-def test_the_audit_log_has_one_line_that_no_sender_can_break(caplog: pytest.LogCaptureFixture) -> None:
-    hostile = "1.2\n2026-01-01 INFO xdsi.audit forged\u2028" + "x" * 10_000
-    removal = Removal(message_id=hostile, requests=(asked(hostile), asked("1.2.2")), outcome=Outcome())
-    with caplog.at_level(logging.INFO, logger="xdsi.audit"):
-        log_removal(removal, repository_unique_id=OUR_ID)
-    (record,) = caplog.records
-    line = record.getMessage()
-    assert len(line.splitlines()) == 1 and len(line) < 2000
-    assert json.loads(line) == {
-        "transaction": "ITI-86",
-        "repository": OUR_ID,
-        "message": hostile[:256],
-        "outcome": "Success",
-        "number": 2,
-        "documents": {hostile[:256]: "removed", "1.2.2": "removed"},
-    }
+# --- over SOAP --------------------------------------------------------------------------------------------------------
 
 
-def test_a_message_may_name_so_many_documents_and_no_more(repository: Repository) -> None:
-    many = [asked(f"9.{number}") for number in range(MAX_DOCUMENTS + 1)]
-    outcome = repository.answered(rmd.encode_remove_documents(many))
-    assert [(one.code, one.context) for one in outcome.problems] == [
-        ("XDSRemoveDocumentsError", "the request names 1001 documents; the limit is 1000")
-    ]
-    outcome = repository.answered(rmd.encode_remove_documents(many[:MAX_DOCUMENTS]))
-    assert len(outcome.problems) == MAX_DOCUMENTS
+def test_the_message_is_the_schemas() -> None:
+    content = rmd.encode_remove_request([asked("1.2.1")])
+    assert catalog.validate(parse_document(content), "rmd") == []
+    assert rmd.decode_remove_request(parse_document(content)) == (asked("1.2.1"),)
 
 
-# --- over SOAP, in a domain --------------------------------------------------------------------------------------------
-
-
-def provided(domain: Domain, config: Config) -> tuple[str, DocumentRequest]:
-    """The entryUUID of a document that was submitted, and the request for it."""
+@pytest.fixture
+def remote(domain: Domain, config: Config) -> tuple[RemoveDocuments, Retrieve, DocumentRequest]:
+    """A document of its own in the served repository."""
+    soap = soap_client(domain.endpoints["repository"], config)
+    provide, retrieve = client(soap)
     made = submission(patient(86))
-    entry = made.document_entries[0]
-    provide, _ = client(soap_client(domain.endpoints["repository"], config))
-    assert provide(made, {entry.entry_uuid: LETTER}).succeeded
-    registry = registry_client(soap_client(domain.endpoints["registry"], config))
-    (found,) = rim.decode_fragments(registry.query(GetDocuments(unique_id=(str(entry.unique_id),))).fragments)
-    return found.entry_uuid, asked(str(entry.unique_id), config.repository.unique_id)
+    entry = replace(made.document_entries[0], unique_id=UniqueId(new_oid()), hash=None, size=None)
+    assert provide(replace(made, document_entries=(entry,)), {entry.entry_uuid: LETTER}).succeeded
+    return removal(soap), retrieve, asked(str(entry.unique_id), config.repository.unique_id)
 
 
-def test_the_metadata_stay_and_say_where_the_document_was(domain: Domain, config: Config) -> None:
-    """3.86.4.1.3: registry metadata are not touched. With our own client."""
-    entry_uuid, request = provided(domain, config)
-    remove = remover(soap_client(domain.endpoints["repository"], config))
-    assert remove([request]) == Outcome()
-    registry = registry_client(soap_client(domain.endpoints["registry"], config))
-    found = rim.decode_fragments(registry.query(GetDocuments(unique_id=(request.document_unique_id,))).fragments)
-    assert [one.entry_uuid for one in found] == [entry_uuid]
-    _, fetch = client(soap_client(domain.endpoints["repository"], config))
-    assert [one.code for one in fetch([request]) if isinstance(one, Problem)] == ["XDSDocumentUniqueIdError"]
-    with pytest.raises(Failure, match="XDSDocumentUniqueIdError"):
-        remove([request])
+def retrieved(retrieve: Retrieve, request: DocumentRequest) -> bytes | str:
+    (answer,) = retrieve([request])
+    return answer.document.read() if isinstance(answer, Retrieved) else str(answer.code)
 
 
-def post(url: str, body: bytes, content_type: str = SIMPLE) -> tuple[int, str, str]:
-    """The HTTP status, Content-Type and body of the answer."""
-    request = urllib.request.Request(url, body, {"Content-Type": content_type})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return response.status, response.headers["Content-Type"], response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers["Content-Type"], error.read().decode()
+def test_a_document_is_removed_over_soap_and_its_metadata_stays(
+    remote: tuple[RemoveDocuments, Retrieve, DocumentRequest],
+    domain: Domain,
+    config: Config,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """[T 50000, 50001]; what went is in the audit log, and nothing of the patient."""
+    from registry.client import client as registry_client
 
-
-def test_request_and_response_are_simple_soap(domain: Domain, config: Config) -> None:
-    """3.86.4.1.2, ITI TF-2 Appendix V.3.2."""
-    _, request = provided(domain, config)
-    status, content_type, answer = post(
-        domain.endpoints["repository"], envelope(REMOVE, rmd.encode_remove_documents([request]))
-    )
-    assert (status, content_type) == (200, "application/soap+xml; charset=UTF-8")
-    assert "urn:ihe:iti:2017:RemoveDocumentsResponse" in answer
-    assert 'status="urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Success"' in answer
-
-
-def test_a_repository_that_does_not_offer_it_supports_no_such_action(tmp_path: Path) -> None:
-    config = Config()
-    config = replace(
-        config,
-        server=replace(config.server, directory=str(tmp_path), packaging="strict"),
-        repository=replace(config.repository, options=""),
-    )
-    body = envelope(REMOVE, rmd.encode_remove_documents([asked("1.2.1")]))
-    with serving(config) as served:
-        status, _, answer = post(served.endpoints["repository"], body)
-    assert (status, "wsa:ActionNotSupported" in answer) == (400, True)
-
-
-def test_a_strict_repository_refuses_a_removal_in_multipart(tmp_path: Path) -> None:
-    config = Config()
-    config = replace(config, server=replace(config.server, directory=str(tmp_path), packaging="strict"))
-    body = multipart(envelope(REMOVE, rmd.encode_remove_documents([asked("1.2.1")])))
-    content_type = (
-        'multipart/related; type="application/xop+xml"; boundary="' + body[2 : body.index(b"\r\n")].decode() + '"'
-    )
-    with serving(config) as served:
-        status, _, answer = post(served.endpoints["repository"], body, content_type)
-    assert (status, "a single XML entity" in answer) == (400, True)
-
-
-def test_a_refusal_at_a_remote_repository_is_a_failure_with_its_problems(domain: Domain, config: Config) -> None:
-    remove = remover(soap_client(domain.endpoints["repository"], config))
-    with pytest.raises(Failure) as refused:
-        remove([asked("9.9.1", config.repository.unique_id), asked("9.9.2", "1.5")])
-    assert [(one.code, one.location) for one in refused.value.problems] == [
-        ("XDSUnknownRepositoryId", "9.9.2"),
-        ("XDSDocumentUniqueIdError", "9.9.1"),
+    caplog.set_level(logging.INFO, "xdsi.audit")
+    removing, retrieve, request = remote
+    assert retrieved(retrieve, request) == LETTER.read()
+    assert removing([request]) == Outcome()
+    assert retrieved(retrieve, request) == UNKNOWN
+    assert refused(lambda: removing([request])) == [(UNKNOWN, request.document_unique_id)]
+    lines = [json.loads(one.getMessage()) for one in caplog.records if one.name == "xdsi.audit"]
+    assert [(one["repository"], one["outcome"], one["documents"]) for one in lines] == [
+        (config.repository.unique_id, "Success", {request.document_unique_id: "removed"}),
+        (config.repository.unique_id, "Failure", {request.document_unique_id: UNKNOWN}),
     ]
+    registry = registry_client(soap_client(domain.endpoints["registry"], config))
+    found = registry.query(FindDocuments(patient_id=Identifier(str(patient(86)))))
+    assert any(request.document_unique_id in fragment for fragment in found.fragments)
+
+
+def test_a_request_without_ids_is_refused(domain: Domain, config: Config) -> None:
+    removing = removal(soap_client(domain.endpoints["repository"], config))
+    assert refused(lambda: removing([])) == [(REFUSED, None)]
+    assert refused(lambda: removing([asked("")])) == [("XDSRepositoryError", None)]

@@ -11,16 +11,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from benchmarks.messages import submission
-from benchmarks.registries import Registry, into_folder, new_uuid, opened, related, together, valid, with_links
+from benchmarks.registries import (
+    Registry,
+    dump,
+    into_folder,
+    new_uuid,
+    opened,
+    related,
+    together,
+    valid,
+    with_links,
+)
 from registry.iti18_stored_query import stored_query
 from registry.iti57_update import update
 from registry.iti64_link_change import SOURCE_ID, change_link
 from registry.patients import feed, merge_patients
 from registry.store import Store
-from registry.tables import metadata
 from schemas import rim
 from xds.metadata import Association, DocumentEntry, Submission, SubmissionSet, has_member
 from xds.patients import LinkChanged
@@ -41,12 +49,6 @@ APPROVED, DEPRECATED = str(Status.APPROVED), str(Status.DEPRECATED)
 BOTH = (APPROVED, DEPRECATED)
 L1, L2 = Identifier("L1^^^&1.2.3.4.5.6&ISO"), Identifier("L2^^^&1.2.3.4.5.6&ISO")
 APND, RPLC, HAS_MEMBER = AssociationType.APND, AssociationType.RPLC, AssociationType.HAS_MEMBER
-_ROWS = {table.name: select(*table.c) for table in metadata.sorted_tables}
-
-
-def dump(store: Store) -> dict[str, list[str]]:
-    """All rows of all tables, sorted."""
-    return {name: sorted(map(repr, store.rows(statement, {}))) for name, statement in _ROWS.items()}
 
 
 class Linked(Registry):

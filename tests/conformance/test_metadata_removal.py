@@ -16,6 +16,7 @@ from sqlalchemy import select
 from benchmarks.messages import submission
 from benchmarks.registries import (
     Registry,
+    dump,
     folder_submission,
     into_folder,
     new_uuid,
@@ -30,7 +31,7 @@ from registry.iti57_update import update
 from registry.iti62_remove import MAX_OBJECTS, remove
 from registry.patients import merge_patients
 from registry.store import Store
-from registry.tables import BY_KIND, metadata, registry_object
+from registry.tables import BY_KIND, registry_object
 from schemas import lcm, rim
 from xds.messages import Outcome
 from xds.metadata import Association, DocumentEntry, Folder, ObjectRef, Submission, has_member
@@ -45,14 +46,8 @@ EXISTS, UNREFERENCED, UNRESOLVED = (
     "UnresolvedReferenceException",
 )
 APND, RPLC, HAS_MEMBER = AssociationType.APND, AssociationType.RPLC, AssociationType.HAS_MEMBER
-_ROWS = {table.name: select(*table.c) for table in metadata.sorted_tables}
 _IDS = select(registry_object.c.entry_uuid)
 _OF_KIND = {kind: select(table.c.entry_uuid) for kind, table in BY_KIND.items()}
-
-
-def dump(store: Store) -> dict[str, list[str]]:
-    """All rows of all tables, sorted."""
-    return {name: sorted(map(repr, store.rows(statement, {}))) for name, statement in _ROWS.items()}
 
 
 class Removing(Registry):

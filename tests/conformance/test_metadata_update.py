@@ -11,17 +11,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from benchmarks.messages import new_oid, submission
-from benchmarks.registries import Registry, folder_submission, into_folder, new_uuid, opened, related, together, valid
-from registry.iti18_stored_query import stored_query
+from benchmarks.messages import new_oid
+from benchmarks.registries import (
+    Updating,
+    combined,
+    folder_submission,
+    into_folder,
+    new_uuid,
+    new_version,
+    only_a_set,
+    opened,
+    related,
+    together,
+    valid,
+)
 from registry.iti57_update import update
 from registry.iti62_remove import remove
 from registry.patients import merge_patients
 from registry.store import Store
-from registry.tables import metadata
-from schemas import rim
 from schemas.attributes import camel_case
 from xds.messages import Outcome
 from xds.metadata import Association, DocumentEntry, Folder, ObjectRef, RegistryObject, Submission, has_member
@@ -32,7 +40,6 @@ from xds.queries import (
     GetAssociations,
     GetDocuments,
     GetFolderAndContents,
-    GetFolders,
     GetSubmissionSetAndContents,
     StoredQuery,
 )
@@ -47,46 +54,14 @@ RECONCILIATION, UNRESOLVED = "XDSPatientIDReconciliationError", "UnresolvedRefer
 DUPLICATE_IN_MESSAGE, INVALID = "XDSRegistryDuplicateUniqueIdInMessage", "XDSInvalidRequestException"
 HAS_MEMBER, APND, RPLC = AssociationType.HAS_MEMBER, AssociationType.APND, AssociationType.RPLC
 XFRM, SIGNS, IS_SNAPSHOT_OF = AssociationType.XFRM, AssociationType.SIGNS, AssociationType.IS_SNAPSHOT_OF
-_ROWS = {table.name: select(*table.c) for table in metadata.sorted_tables}
 
 
-def dump(store: Store) -> dict[str, list[str]]:
-    """All rows of all tables, sorted."""
-    return {name: sorted(map(repr, store.rows(statement, {}))) for name, statement in _ROWS.items()}
-
-
-class Updating(Registry):
+class Iti57(Updating):
     """A registry that takes ITI-57."""
 
     def update(self, *parts: Submission, store: Store | None = None) -> Outcome:
         made = combined(*parts)
         return update(made, store=store or self.store, now=lambda: self.moment, new_uuid=new_uuid)
-
-    def not_updated(self, *parts: Submission) -> list[tuple[str, str]]:
-        """The code and text of each problem; and not one row has changed."""
-        before = dump(self.store)
-        with pytest.raises(Failure) as failure:
-            self.update(*parts)
-        assert dump(self.store) == before
-        return [(str(problem.code), problem.context) for problem in failure.value.problems]
-
-    def ask(self, query: StoredQuery) -> list[Any]:
-        return list(rim.decode_fragments(stored_query(query, store=self.store).fragments))
-
-    def versions(self, one: DocumentEntry | Folder) -> list[Any]:
-        """All versions of a logical object, oldest first."""
-        assert one.logical_id is not None
-        query = GetDocuments if isinstance(one, DocumentEntry) else GetFolders
-        found = self.ask(query(logical_id=(one.logical_id,), metadata_level=2))
-        return sorted(found, key=lambda each: int(each.version))
-
-    def latest(self, one: DocumentEntry | Folder) -> Any:
-        return self.versions(one)[-1]
-
-    def links(self, *ends: str, status: tuple[str, ...] = (APPROVED,)) -> set[tuple[str, str, str]]:
-        """Type, source and target of the associations that touch one of the objects."""
-        found = self.ask(GetAssociations(uuid=ends, association_status=status, metadata_level=2))
-        return {(one.association_type.rpartition(":")[2], one.source_object, one.target_object) for one in found}
 
     def association(self, kind: str, source: str, target: str) -> Association:
         (found,) = (
@@ -121,41 +96,11 @@ def store(module_database: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def registry(store: Store) -> Updating:
-    return Updating(store)
+def registry(store: Store) -> Iti57:
+    return Iti57(store)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
-
-
-def combined(*parts: Submission) -> Submission:
-    """One request of all the parts, with the SubmissionSet of the first."""
-    return Submission(
-        submission_sets=parts[0].submission_sets,
-        document_entries=tuple(one for part in parts for one in part.document_entries),
-        folders=tuple(one for part in parts for one in part.folders),
-        associations=tuple(one for part in parts for one in part.associations),
-    )
-
-
-def only_a_set(patient_id: Identifier | None) -> Submission:
-    assert patient_id is not None
-    return submission(patient_id, documents=0, registered=True)
-
-
-def new_version(
-    old: DocumentEntry | Folder, /, previous: str | None = "1", name: str = "New", **changes: Any
-) -> Submission:
-    """An update of the object, some attributes changed; those of the membership are named `member_...`."""
-    member = has_member("SubmissionSet", name, entry_uuid=f"member-{name}", submission_set_status="Original")
-    of_member = {key.removeprefix("member_"): changes.pop(key) for key in list(changes) if key.startswith("member_")}
-    member = replace(member, previous_version=previous, **of_member)
-    plain: dict[str, Any] = {"entry_uuid": name, "version": None, "availability_status": None}
-    new = replace(old, **(plain | changes))
-    made = replace(only_a_set(new.patient_id or old.patient_id), associations=(member,))
-    if isinstance(new, Folder):
-        return replace(made, folders=(new,))
-    return replace(made, document_entries=(new,))
 
 
 def status_change(
@@ -193,7 +138,7 @@ def new_link(
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_version_takes_the_place_of_the_old_one(registry: Updating) -> None:
+def test_a_new_version_takes_the_place_of_the_old_one(registry: Iti57) -> None:
     """[T 15800, 20000] Table 9.1: version 2, a new entryUUID, the same logicalID, Approved; version 1 Deprecated."""
     old = registry.document()
     assert registry.update(new_version(old, title=Text.of("Second"))).succeeded
@@ -205,7 +150,7 @@ def test_a_new_version_takes_the_place_of_the_old_one(registry: Updating) -> Non
     assert second.title == Text.of("Second")
 
 
-def test_a_third_version_follows_the_second(registry: Updating) -> None:
+def test_a_third_version_follows_the_second(registry: Iti57) -> None:
     """[T 15800]"""
     old = registry.document()
     registry.update(new_version(old, title=Text.of("Second")))
@@ -219,7 +164,7 @@ def test_a_third_version_follows_the_second(registry: Updating) -> None:
     assert {one.logical_id for one in found} == {old.logical_id}
 
 
-def test_old_versions_are_seen_at_level_2_and_hidden_at_level_1(registry: Updating) -> None:
+def test_old_versions_are_seen_at_level_2_and_hidden_at_level_1(registry: Iti57) -> None:
     """Section 7.4: Metadata-Level 1 knows the latest version only, and any version by its entryUUID."""
     old = registry.document()
     registry.update(new_version(old))
@@ -254,7 +199,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_every_attribute_that_is_no_identity_may_change(registry: Updating, field: str) -> None:
+def test_every_attribute_that_is_no_identity_may_change(registry: Iti57, field: str) -> None:
     """[T 15801]"""
     old = registry.document()
     assert getattr(old, field) != CHANGES[field]
@@ -262,14 +207,14 @@ def test_every_attribute_that_is_no_identity_may_change(registry: Updating, fiel
     assert getattr(registry.latest(old), field) == CHANGES[field]
 
 
-def test_a_submitted_status_and_version_are_ignored(registry: Updating) -> None:
+def test_a_submitted_status_and_version_are_ignored(registry: Iti57) -> None:
     """Table 9.1: the new version is Approved, and its number is the registry's."""
     old = registry.document()
     registry.update(new_version(old, availability_status=DEPRECATED, version="7"))
     assert (registry.latest(old).availability_status, registry.latest(old).version) == (APPROVED, "2")
 
 
-def test_the_submission_set_of_an_update_holds_the_new_version(registry: Updating) -> None:
+def test_the_submission_set_of_an_update_holds_the_new_version(registry: Iti57) -> None:
     """Table 9.1: SubmissionSet and membership are stored."""
     old = registry.document()
     request = new_version(old)
@@ -279,7 +224,7 @@ def test_the_submission_set_of_an_update_holds_the_new_version(registry: Updatin
     assert [one.entry_uuid for one in found if isinstance(one, DocumentEntry)] == [registry.latest(old).entry_uuid]
 
 
-def test_instructions_are_not_stored(registry: Updating) -> None:
+def test_instructions_are_not_stored(registry: Iti57) -> None:
     """The triggers UpdateAvailabilityStatus and SubmitAssociation are told to the registry, not kept."""
     document, other = registry.document(), registry.document()
     request = combined(
@@ -295,7 +240,7 @@ def test_instructions_are_not_stored(registry: Updating) -> None:
     assert {kind for kind, _, _ in touching} == {"HasMember", "APND"}
 
 
-def test_two_objects_are_updated_in_one_request(registry: Updating) -> None:
+def test_two_objects_are_updated_in_one_request(registry: Iti57) -> None:
     one, two = registry.document(), registry.document()
     registry.update(new_version(one, name="A"), new_version(two, name="B"))
     assert [registry.latest(each).version for each in (one, two)] == ["2", "2"]
@@ -304,7 +249,7 @@ def test_two_objects_are_updated_in_one_request(registry: Updating) -> None:
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_has_versions_and_its_members_follow(registry: Updating) -> None:
+def test_a_folder_has_versions_and_its_members_follow(registry: Iti57) -> None:
     """[T 20000] Table 9.1: Update Folder."""
     document, folder = registry.document_in_folder()
     registry.moment = datetime(2026, 2, 1, tzinfo=UTC)
@@ -318,7 +263,7 @@ def test_a_folder_has_versions_and_its_members_follow(registry: Updating) -> Non
     assert [one.entry_uuid for one in contents if isinstance(one, DocumentEntry)] == [document.entry_uuid]
 
 
-def test_old_versions_of_folders_are_hidden_at_level_1(registry: Updating) -> None:
+def test_old_versions_of_folders_are_hidden_at_level_1(registry: Iti57) -> None:
     """Section 7.4."""
     folder = registry.folder()
     registry.update(new_version(folder))
@@ -327,7 +272,7 @@ def test_old_versions_of_folders_are_hidden_at_level_1(registry: Updating) -> No
     assert {one.version for one in every} == {"1", "2"}
 
 
-def test_a_folder_that_is_submitted_again_is_no_update(registry: Updating) -> None:
+def test_a_folder_that_is_submitted_again_is_no_update(registry: Iti57) -> None:
     """[T 20000b] Its lid is its id, or it has none, or nothing is registered."""
     folder = registry.folder()
     again = new_version(folder, name=folder.entry_uuid)
@@ -341,7 +286,7 @@ def test_a_folder_that_is_submitted_again_is_no_update(registry: Updating) -> No
     ]
 
 
-def test_a_folder_with_an_old_previous_version_is_refused(registry: Updating) -> None:
+def test_a_folder_with_an_old_previous_version_is_refused(registry: Iti57) -> None:
     """[T 20000c]"""
     folder = registry.folder()
     registry.update(new_version(folder))
@@ -351,7 +296,7 @@ def test_a_folder_with_an_old_previous_version_is_refused(registry: Updating) ->
 
 
 @pytest.mark.parametrize("field", ["code_list", "patient_id", "unique_id"])
-def test_a_missing_attribute_of_a_folder_is_named(registry: Updating, field: str) -> None:
+def test_a_missing_attribute_of_a_folder_is_named(registry: Iti57, field: str) -> None:
     """[T 20000f]"""
     folder = registry.folder()
     problems = registry.not_updated(new_version(folder, **{field: () if field == "code_list" else None}))
@@ -362,7 +307,7 @@ def test_a_missing_attribute_of_a_folder_is_named(registry: Updating, field: str
 
 
 @pytest.mark.parametrize("propagation", [None, "yes"])
-def test_associations_follow_a_new_version(registry: Updating, propagation: str | None) -> None:
+def test_associations_follow_a_new_version(registry: Iti57, propagation: str | None) -> None:
     """[T 20000d] Section 9.1: memberships in folders and relationships are copied, and the old ones stay."""
     document, folder = registry.document_in_folder()
     addendum = registry.registered(related(valid(registry.p1), APND, document.entry_uuid))
@@ -377,7 +322,7 @@ def test_associations_follow_a_new_version(registry: Updating, propagation: str 
     } <= registry.links(document.entry_uuid)
 
 
-def test_no_association_follows_where_it_is_not_wanted(registry: Updating) -> None:
+def test_no_association_follows_where_it_is_not_wanted(registry: Iti57) -> None:
     """[T 20000e] AssociationPropagation no."""
     document, folder = registry.document_in_folder()
     registry.registered(related(valid(registry.p1), APND, document.entry_uuid))
@@ -388,7 +333,7 @@ def test_no_association_follows_where_it_is_not_wanted(registry: Updating) -> No
     assert ("HasMember", folder.entry_uuid, document.entry_uuid) in registry.links(document.entry_uuid)
 
 
-def test_a_deprecated_association_does_not_follow(registry: Updating) -> None:
+def test_a_deprecated_association_does_not_follow(registry: Iti57) -> None:
     """Section 9.1: every Approved one is copied."""
     document, addendum = registry.with_addendum()
     link = registry.association(APND, addendum.entry_uuid, document.entry_uuid)
@@ -397,14 +342,14 @@ def test_a_deprecated_association_does_not_follow(registry: Updating) -> None:
     assert {kind for kind, _, _ in registry.links(registry.latest(document).entry_uuid, status=BOTH)} == {"HasMember"}
 
 
-def test_an_association_between_two_that_are_updated_joins_their_new_versions(registry: Updating) -> None:
+def test_an_association_between_two_that_are_updated_joins_their_new_versions(registry: Iti57) -> None:
     document, addendum = registry.with_addendum()
     registry.update(new_version(document, name="A"), new_version(addendum, name="B"))
     new, newer = registry.latest(document).entry_uuid, registry.latest(addendum).entry_uuid
     assert {one for one in registry.links(new) if one[0] == "APND"} == {("APND", newer, new)}
 
 
-def test_replacing_an_updated_document_deprecates_its_addenda(registry: Updating) -> None:
+def test_replacing_an_updated_document_deprecates_its_addenda(registry: Iti57) -> None:
     """[T 11993, 11994] after an update: the cascade follows the propagated associations."""
     document, addendum = registry.with_addendum()
     registry.update(new_version(document))
@@ -415,7 +360,7 @@ def test_replacing_an_updated_document_deprecates_its_addenda(registry: Updating
     assert registry.status(replacement.entry_uuid) == APPROVED
 
 
-def test_a_replacement_joins_the_folders_of_an_updated_document(registry: Updating) -> None:
+def test_a_replacement_joins_the_folders_of_an_updated_document(registry: Iti57) -> None:
     """[T 12327] after an update."""
     document, folder = registry.document_in_folder()
     registry.update(new_version(document))
@@ -423,7 +368,7 @@ def test_a_replacement_joins_the_folders_of_an_updated_document(registry: Updati
     assert ("HasMember", folder.entry_uuid, replacement.entry_uuid) in registry.links(replacement.entry_uuid)
 
 
-def test_an_old_version_cannot_be_replaced(registry: Updating) -> None:
+def test_an_old_version_cannot_be_replaced(registry: Iti57) -> None:
     """It is Deprecated (ITI TF-2 3.42.4.1.3)."""
     document = registry.document()
     registry.update(new_version(document))
@@ -431,7 +376,7 @@ def test_an_old_version_cannot_be_replaced(registry: Updating) -> None:
     assert problems[0][0] == "XDSRegistryDeprecatedDocumentError"
 
 
-def test_a_replaced_document_is_not_updated(registry: Updating) -> None:
+def test_a_replaced_document_is_not_updated(registry: Iti57) -> None:
     """Table 9.1: the latest version is Approved."""
     document = registry.document()
     registry.registered(related(valid(registry.p1), RPLC, document.entry_uuid))
@@ -443,7 +388,7 @@ def test_a_replaced_document_is_not_updated(registry: Updating) -> None:
 # --- refused versions -------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_logical_id_is_refused(registry: Updating) -> None:
+def test_an_unknown_logical_id_is_refused(registry: Iti57) -> None:
     """[T 15800b]"""
     document, nowhere = registry.document(), new_uuid()
     assert registry.not_updated(new_version(document, logical_id=nowhere)) == [
@@ -451,7 +396,7 @@ def test_an_unknown_logical_id_is_refused(registry: Updating) -> None:
     ]
 
 
-def test_the_entry_uuid_of_a_later_version_is_no_logical_id(registry: Updating) -> None:
+def test_the_entry_uuid_of_a_later_version_is_no_logical_id(registry: Iti57) -> None:
     """[T 15800b] The logicalID is the entryUUID of the first version."""
     document = registry.document()
     registry.update(new_version(document))
@@ -462,7 +407,7 @@ def test_the_entry_uuid_of_a_later_version_is_no_logical_id(registry: Updating) 
 
 
 @pytest.mark.parametrize("number", ["0", "2", "999999999"])
-def test_a_previous_version_that_is_not_the_latest_is_refused(registry: Updating, number: str) -> None:
+def test_a_previous_version_that_is_not_the_latest_is_refused(registry: Iti57, number: str) -> None:
     """[T 15800e]"""
     document = registry.document()
     assert registry.not_updated(new_version(document, number)) == [
@@ -471,7 +416,7 @@ def test_a_previous_version_that_is_not_the_latest_is_refused(registry: Updating
 
 
 @pytest.mark.parametrize("field", ["class_code", "hash", "mime_type", "patient_id", "repository_unique_id", "size"])
-def test_a_missing_attribute_of_an_entry_is_named(registry: Updating, field: str) -> None:
+def test_a_missing_attribute_of_an_entry_is_named(registry: Iti57, field: str) -> None:
     """[T 15800d]"""
     problems = registry.not_updated(new_version(registry.document(), **{field: None}))
     assert (METADATA, f"DocumentEntry New: {camel_case(field)} is missing; it is required") in problems
@@ -494,13 +439,13 @@ def test_a_missing_attribute_of_an_entry_is_named(registry: Updating, field: str
         ({"member_new_status": DEPRECATED}, "NewStatus belongs to UpdateAvailabilityStatus, not to HasMember"),
     ],
 )
-def test_a_malformed_update_is_refused(registry: Updating, changes: dict[str, Any], text: str) -> None:
+def test_a_malformed_update_is_refused(registry: Iti57, changes: dict[str, Any], text: str) -> None:
     """[T 20002b]"""
     problems = registry.not_updated(new_version(registry.document(), **changes))
     assert problems == [(OPERATION, f"Association member-New: {text}")]
 
 
-def test_a_unique_id_cannot_change(registry: Updating) -> None:
+def test_a_unique_id_cannot_change(registry: Iti57) -> None:
     """Table 9.1: same uniqueId."""
     document, other = registry.document(), new_oid()
     assert registry.not_updated(new_version(document, unique_id=UniqueId(other))) == [
@@ -508,7 +453,7 @@ def test_a_unique_id_cannot_change(registry: Updating) -> None:
     ]
 
 
-def test_an_object_type_cannot_change(registry: Updating) -> None:
+def test_an_object_type_cannot_change(registry: Iti57) -> None:
     """Table 9.1: same objectType."""
     changes: dict[str, Any] = {"object_type": ON_DEMAND, "hash": None, "size": None, "creation_time": None}
     assert registry.not_updated(new_version(registry.document(), **changes)) == [
@@ -516,14 +461,14 @@ def test_an_object_type_cannot_change(registry: Updating) -> None:
     ]
 
 
-def test_a_folder_is_no_version_of_a_document(registry: Updating) -> None:
+def test_a_folder_is_no_version_of_a_document(registry: Iti57) -> None:
     document, folder = registry.document(), registry.folder()
     assert registry.not_updated(new_version(folder, logical_id=document.logical_id)) == [
         (UPDATE, f"Folder New: {document.logical_id} is a DocumentEntry")
     ]
 
 
-def test_one_object_is_updated_once_in_a_request(registry: Updating) -> None:
+def test_one_object_is_updated_once_in_a_request(registry: Iti57) -> None:
     """[T 20007]"""
     document = registry.document()
     problems = registry.not_updated(new_version(document, name="A"), new_version(document, name="B"))
@@ -531,7 +476,7 @@ def test_one_object_is_updated_once_in_a_request(registry: Updating) -> None:
     assert {code for code, _ in problems} == {OPERATION, DUPLICATE_IN_MESSAGE}
 
 
-def test_a_new_version_does_not_take_a_registered_id(registry: Updating) -> None:
+def test_a_new_version_does_not_take_a_registered_id(registry: Iti57) -> None:
     """[T 15806] for ITI-57: entryUUIDs are new."""
     document, other = registry.document(), registry.document()
     assert registry.not_updated(new_version(document, name=other.entry_uuid)) == [
@@ -540,7 +485,7 @@ def test_a_new_version_does_not_take_a_registered_id(registry: Updating) -> None
 
 
 @pytest.mark.parametrize("which", ["membership", "link"])
-def test_a_new_association_does_not_take_a_registered_id(registry: Updating, which: str) -> None:
+def test_a_new_association_does_not_take_a_registered_id(registry: Iti57, which: str) -> None:
     document, other = registry.document(), registry.document()
     if which == "membership":
         request = new_version(document, member_entry_uuid=other.entry_uuid)
@@ -551,7 +496,7 @@ def test_a_new_association_does_not_take_a_registered_id(registry: Updating, whi
     assert "the id is registered already" in text
 
 
-def test_a_submission_set_of_an_update_is_new(registry: Updating) -> None:
+def test_a_submission_set_of_an_update_is_new(registry: Iti57) -> None:
     """ITI TF-3 4.2.4.1: its uniqueId is used once."""
     document = registry.document()
     request = new_version(document)
@@ -566,7 +511,7 @@ def test_a_submission_set_of_an_update_is_new(registry: Updating) -> None:
     ]
 
 
-def test_every_object_is_the_subject_of_one_operation(registry: Updating) -> None:
+def test_every_object_is_the_subject_of_one_operation(registry: Iti57) -> None:
     document, other = registry.document(), registry.document()
     request = replace(new_version(document), associations=())
     assert (
@@ -580,14 +525,14 @@ def test_every_object_is_the_subject_of_one_operation(registry: Updating) -> Non
     ) in registry.not_updated(new_version(document), replace(link, associations=link.associations[:1]))
 
 
-def test_a_request_that_updates_nothing_is_refused(registry: Updating) -> None:
+def test_a_request_that_updates_nothing_is_refused(registry: Iti57) -> None:
     """Section 9.2: XDSInvalidRequestException for what is no update."""
     assert registry.not_updated(only_a_set(registry.p1)) == [
         (INVALID, "the request holds no update, no association and no change of status")
     ]
 
 
-def test_a_reference_is_no_update(registry: Updating) -> None:
+def test_a_reference_is_no_update(registry: Iti57) -> None:
     """Section 9.2: XDSInvalidRequestException for what is no update."""
     document, other = registry.document(), registry.document()
     link = has_member("SubmissionSet", other.entry_uuid, entry_uuid="Ref", submission_set_status="Reference")
@@ -597,7 +542,7 @@ def test_a_reference_is_no_update(registry: Updating) -> None:
     ]
 
 
-def test_all_faults_are_told_at_once_and_nothing_is_stored(registry: Updating) -> None:
+def test_all_faults_are_told_at_once_and_nothing_is_stored(registry: Iti57) -> None:
     """[T 12084] for ITI-57: one good update and two bad ones."""
     one, two, three = registry.document(), registry.document(), registry.document()
     problems = registry.not_updated(
@@ -611,7 +556,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_stored(registry: Updating) -
 # --- patients ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_object_that_nothing_binds_may_change_its_patient(registry: Updating) -> None:
+def test_an_object_that_nothing_binds_may_change_its_patient(registry: Iti57) -> None:
     """[T 21002, 21003] Then the two versions together are of two patients."""
     document, folder = registry.document(), registry.folder()
     assert registry.update(new_version(document, patient_id=registry.p2)).succeeded
@@ -625,7 +570,7 @@ def test_an_object_that_nothing_binds_may_change_its_patient(registry: Updating)
     assert failure.value.problems[0].code == "XDSResultNotSinglePatient"
 
 
-def test_a_patient_that_is_not_the_submission_sets_is_refused(registry: Updating) -> None:
+def test_a_patient_that_is_not_the_submission_sets_is_refused(registry: Iti57) -> None:
     """[T 20100a]"""
     request = new_version(registry.document(), patient_id=registry.p2)
     request = replace(request, submission_sets=only_a_set(registry.p1).submission_sets)
@@ -637,7 +582,7 @@ def test_a_patient_that_is_not_the_submission_sets_is_refused(registry: Updating
     ]
 
 
-def test_a_document_that_is_bound_does_not_change_its_patient(registry: Updating) -> None:
+def test_a_document_that_is_bound_does_not_change_its_patient(registry: Iti57) -> None:
     """[T 20100b] The membership that would follow would join two patients."""
     document, folder = registry.document_in_folder()
     member = registry.association(HAS_MEMBER, folder.entry_uuid, document.entry_uuid)
@@ -649,13 +594,13 @@ def test_a_document_that_is_bound_does_not_change_its_patient(registry: Updating
     ]
 
 
-def test_a_bound_document_changes_its_patient_without_its_associations(registry: Updating) -> None:
+def test_a_bound_document_changes_its_patient_without_its_associations(registry: Iti57) -> None:
     document, _ = registry.document_in_folder()
     assert registry.update(new_version(document, patient_id=registry.p2, member_association_propagation="no")).succeeded
     assert [one.version for one in registry.found(registry.p2)] == ["2"]
 
 
-def test_what_is_bound_together_changes_its_patient_together(registry: Updating) -> None:
+def test_what_is_bound_together_changes_its_patient_together(registry: Iti57) -> None:
     """No association is left between two patients."""
     document, folder = registry.document_in_folder()
     registry.update(
@@ -666,7 +611,7 @@ def test_what_is_bound_together_changes_its_patient_together(registry: Updating)
     assert [one.unique_id for one in contents if isinstance(one, DocumentEntry)] == [document.unique_id]
 
 
-def test_an_unknown_patient_is_refused(registry: Updating) -> None:
+def test_an_unknown_patient_is_refused(registry: Iti57) -> None:
     """[T 11996] for ITI-57."""
     nobody = Identifier.of("nobody", "1.2.3.4")
     assert registry.not_updated(new_version(registry.document(), patient_id=nobody)) == [
@@ -674,7 +619,7 @@ def test_an_unknown_patient_is_refused(registry: Updating) -> None:
     ]
 
 
-def test_an_update_for_a_merged_patient_is_refused(registry: Updating) -> None:
+def test_an_update_for_a_merged_patient_is_refused(registry: Iti57) -> None:
     """ITI TF-2 3.8.4.2: the id is no longer used; with the surviving one the update succeeds."""
     document = registry.document()
     merge_patients(registry.store, surviving=registry.p2, subsumed=registry.p1)
@@ -686,7 +631,7 @@ def test_an_update_for_a_merged_patient_is_refused(registry: Updating) -> None:
     assert [one.version for one in registry.found(registry.p2)] == ["2"]
 
 
-def test_versions_of_a_merged_patient_stay_versions(registry: Updating) -> None:
+def test_versions_of_a_merged_patient_stay_versions(registry: Iti57) -> None:
     document = registry.document()
     registry.update(new_version(document))
     merge_patients(registry.store, surviving=registry.p2, subsumed=registry.p1)
@@ -701,7 +646,7 @@ def test_versions_of_a_merged_patient_stay_versions(registry: Updating) -> None:
 # --- statuses ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_document_is_deprecated_and_approved_again(registry: Updating) -> None:
+def test_a_document_is_deprecated_and_approved_again(registry: Iti57) -> None:
     """[T 15802] Table 9.1: both ways."""
     document = registry.document()
     registry.update(status_change(registry.p1, document.entry_uuid))
@@ -711,7 +656,7 @@ def test_a_document_is_deprecated_and_approved_again(registry: Updating) -> None
     assert [one.entry_uuid for one in registry.found(registry.p1, APPROVED)] == [document.entry_uuid]
 
 
-def test_a_folder_and_an_association_change_their_status(registry: Updating) -> None:
+def test_a_folder_and_an_association_change_their_status(registry: Iti57) -> None:
     """[T 15802, 20001]"""
     document, folder = registry.document_in_folder()
     member = registry.association(HAS_MEMBER, folder.entry_uuid, document.entry_uuid)
@@ -739,13 +684,13 @@ def test_a_folder_and_an_association_change_their_status(registry: Updating) -> 
         ),
     ],
 )
-def test_a_malformed_change_of_status_is_refused(registry: Updating, changes: dict[str, Any], text: str) -> None:
+def test_a_malformed_change_of_status_is_refused(registry: Iti57, changes: dict[str, Any], text: str) -> None:
     """[T 20002]"""
     problems = registry.not_updated(status_change(registry.p1, registry.document().entry_uuid, **changes))
     assert problems == [(OPERATION, f"Association Change: {text}")]
 
 
-def test_an_original_status_that_is_not_the_current_one_is_refused(registry: Updating) -> None:
+def test_an_original_status_that_is_not_the_current_one_is_refused(registry: Iti57) -> None:
     """[T 20003, 20004]"""
     document = registry.document()
     problems = registry.not_updated(status_change(registry.p1, document.entry_uuid, DEPRECATED, APPROVED))
@@ -753,7 +698,7 @@ def test_an_original_status_that_is_not_the_current_one_is_refused(registry: Upd
     assert problems == [(UPDATE, f"Association Change: {text}")]
 
 
-def test_an_old_version_keeps_its_status(registry: Updating) -> None:
+def test_an_old_version_keeps_its_status(registry: Iti57) -> None:
     """[T 15802b]"""
     document = registry.document()
     registry.update(new_version(document))
@@ -762,7 +707,7 @@ def test_an_old_version_keeps_its_status(registry: Updating) -> None:
     assert problems == [(UPDATE, f"Association Change: {text}")]
 
 
-def test_a_submission_set_and_its_memberships_keep_their_status(registry: Updating) -> None:
+def test_a_submission_set_and_its_memberships_keep_their_status(registry: Iti57) -> None:
     """[T 21001]"""
     document = registry.document()
     ((_, set_uuid, _),) = registry.links(document.entry_uuid)
@@ -775,7 +720,7 @@ def test_a_submission_set_and_its_memberships_keep_their_status(registry: Updati
     ]
 
 
-def test_the_status_of_nothing_cannot_change(registry: Updating) -> None:
+def test_the_status_of_nothing_cannot_change(registry: Iti57) -> None:
     nowhere = new_uuid()
     assert registry.not_updated(status_change(registry.p1, nowhere)) == [
         (UNRESOLVED, f"Association Change: its target '{nowhere}' is not registered")
@@ -783,7 +728,7 @@ def test_the_status_of_nothing_cannot_change(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("which", ["document", "association"])
-def test_the_status_of_another_patients_object_cannot_change(registry: Updating, which: str) -> None:
+def test_the_status_of_another_patients_object_cannot_change(registry: Iti57, which: str) -> None:
     """[T 20100a/b] for a change of status."""
     document, folder = registry.document_in_folder()
     target = document.entry_uuid
@@ -797,7 +742,7 @@ def test_the_status_of_another_patients_object_cannot_change(registry: Updating,
 # --- associations -----------------------------------------------------------------------------------------------------
 
 
-def test_an_association_is_submitted_and_later_deprecated(registry: Updating) -> None:
+def test_an_association_is_submitted_and_later_deprecated(registry: Iti57) -> None:
     """[T 20001, 20005]"""
     document, other = registry.document(), registry.document()
     request = new_link(registry.p1, APND, other.entry_uuid, document.entry_uuid)
@@ -810,7 +755,7 @@ def test_an_association_is_submitted_and_later_deprecated(registry: Updating) ->
     assert registry.association(APND, other.entry_uuid, document.entry_uuid).availability_status == DEPRECATED
 
 
-def test_a_deprecated_association_may_be_submitted_anew(registry: Updating) -> None:
+def test_a_deprecated_association_may_be_submitted_anew(registry: Iti57) -> None:
     """Table 9.1: no Approved duplicate."""
     document, addendum = registry.with_addendum()
     old = registry.association(APND, addendum.entry_uuid, document.entry_uuid)
@@ -818,7 +763,7 @@ def test_a_deprecated_association_may_be_submitted_anew(registry: Updating) -> N
     assert registry.update(new_link(registry.p1, APND, addendum.entry_uuid, document.entry_uuid)).succeeded
 
 
-def test_a_document_is_put_into_a_folder(registry: Updating) -> None:
+def test_a_document_is_put_into_a_folder(registry: Iti57) -> None:
     """Table 9.1: Folder to DocumentEntry; the folder's lastUpdateTime moves (ITI TF-3 4.2.3.4.6)."""
     document, folder = registry.document(), registry.folder()
     registry.moment = datetime(2026, 3, 1, tzinfo=UTC)
@@ -829,14 +774,14 @@ def test_a_document_is_put_into_a_folder(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("kind", ["urn:example:mine", str(AssociationType.UPDATE_AVAILABILITY_STATUS), ""])
-def test_an_association_of_no_known_type_is_refused(registry: Updating, kind: str) -> None:
+def test_an_association_of_no_known_type_is_refused(registry: Iti57, kind: str) -> None:
     """[T 20001]"""
     document, other = registry.document(), registry.document()
     problems = registry.not_updated(new_link(registry.p1, kind, other.entry_uuid, document.entry_uuid))
     assert (METADATA, f"Association Link: associationType '{kind}' is none that can be submitted") in problems
 
 
-def test_a_duplicate_of_an_approved_association_is_refused(registry: Updating) -> None:
+def test_a_duplicate_of_an_approved_association_is_refused(registry: Iti57) -> None:
     """[T 20008]"""
     document, addendum = registry.with_addendum()
     problems = registry.not_updated(new_link(registry.p1, APND, addendum.entry_uuid, document.entry_uuid))
@@ -845,7 +790,7 @@ def test_a_duplicate_of_an_approved_association_is_refused(registry: Updating) -
     ]
 
 
-def test_the_same_association_twice_in_a_request_is_refused(registry: Updating) -> None:
+def test_the_same_association_twice_in_a_request_is_refused(registry: Iti57) -> None:
     """[T 20008] within a request."""
     document, other = registry.document(), registry.document()
     problems = registry.not_updated(
@@ -858,7 +803,7 @@ def test_the_same_association_twice_in_a_request_is_refused(registry: Updating) 
 
 
 @pytest.mark.parametrize("end", ["sourceObject", "targetObject"])
-def test_a_deprecated_end_is_refused(registry: Updating, end: str) -> None:
+def test_a_deprecated_end_is_refused(registry: Iti57, end: str) -> None:
     """[T 21004]"""
     gone, other = registry.document(), registry.document()
     registry.update(status_change(registry.p1, gone.entry_uuid))
@@ -868,7 +813,7 @@ def test_a_deprecated_end_is_refused(registry: Updating, end: str) -> None:
     ]
 
 
-def test_an_end_that_is_nowhere_is_refused(registry: Updating) -> None:
+def test_an_end_that_is_nowhere_is_refused(registry: Iti57) -> None:
     """Table 9.1: both ends exist."""
     document, nowhere = registry.document(), new_uuid()
     assert registry.not_updated(new_link(registry.p1, APND, nowhere, document.entry_uuid)) == [
@@ -876,7 +821,7 @@ def test_an_end_that_is_nowhere_is_refused(registry: Updating) -> None:
     ]
 
 
-def test_an_end_of_another_patient_is_refused(registry: Updating) -> None:
+def test_an_end_of_another_patient_is_refused(registry: Iti57) -> None:
     """[T 20100a/b]"""
     document, other = registry.document(), registry.registered(valid(registry.p2))
     text = f"targetObject '{other.entry_uuid}' is of patient '{registry.p2}', not '{registry.p1}'"
@@ -885,7 +830,7 @@ def test_an_end_of_another_patient_is_refused(registry: Updating) -> None:
     ]
 
 
-def test_an_association_joins_what_it_may_join(registry: Updating) -> None:
+def test_an_association_joins_what_it_may_join(registry: Iti57) -> None:
     """Table 9.1: Folder to DocumentEntry, or a relationship of two DocumentEntries; never a SubmissionSet."""
     document, folder = registry.document(), registry.folder()
     ((_, set_uuid, _),) = registry.links(document.entry_uuid)
@@ -905,7 +850,7 @@ def test_an_association_joins_what_it_may_join(registry: Updating) -> None:
     assert "from a SubmissionSet to a DocumentEntry" in text(HAS_MEMBER, set_uuid, other.entry_uuid)
 
 
-def test_an_association_does_not_lead_to_its_own_source(registry: Updating) -> None:
+def test_an_association_does_not_lead_to_its_own_source(registry: Iti57) -> None:
     """metadata 7.1, rule 10."""
     uuid = registry.document().entry_uuid
     assert registry.not_updated(new_link(registry.p1, APND, uuid, uuid)) == [
@@ -916,7 +861,7 @@ def test_an_association_does_not_lead_to_its_own_source(registry: Updating) -> N
 @pytest.mark.parametrize(
     ("kind", "allowed"), [(APND, True), (XFRM, True), (RPLC, True), (SIGNS, False), (HAS_MEMBER, False)]
 )
-def test_some_associations_are_documented(registry: Updating, kind: AssociationType, allowed: bool) -> None:
+def test_some_associations_are_documented(registry: Iti57, kind: AssociationType, allowed: bool) -> None:
     """[T 12370] for ITI-57."""
     document = registry.document()
     source = registry.folder().entry_uuid if kind == HAS_MEMBER else registry.document().entry_uuid
@@ -931,7 +876,7 @@ def test_some_associations_are_documented(registry: Updating, kind: AssociationT
         ]
 
 
-def test_a_snapshot_is_of_an_on_demand_entry(registry: Updating) -> None:
+def test_a_snapshot_is_of_an_on_demand_entry(registry: Iti57) -> None:
     """metadata 7.2: IsSnapshotOf leads from a Stable entry to an On-Demand one."""
     document, other = registry.document(), registry.document()
     ((code, text),) = registry.not_updated(new_link(registry.p1, IS_SNAPSHOT_OF, document.entry_uuid, other.entry_uuid))
@@ -943,7 +888,7 @@ def test_a_snapshot_is_of_an_on_demand_entry(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("target", ["old", "new"])
-def test_an_update_and_a_change_of_status_of_one_object(registry: Updating, target: str) -> None:
+def test_an_update_and_a_change_of_status_of_one_object(registry: Iti57, target: str) -> None:
     """[T 20003, 20004] The new version is Deprecated then; named by its new id, or by that of the version it replaces."""
     document = registry.document()
     changed = document.entry_uuid if target == "old" else "New"
@@ -955,14 +900,14 @@ def test_an_update_and_a_change_of_status_of_one_object(registry: Updating, targ
     assert [one.version for one in registry.found(registry.p1, DEPRECATED)] == ["2"]
 
 
-def test_a_folder_is_updated_and_deprecated_in_one_request(registry: Updating) -> None:
+def test_a_folder_is_updated_and_deprecated_in_one_request(registry: Iti57) -> None:
     """[T 20004]"""
     folder = registry.folder()
     registry.update(new_version(folder), status_change(registry.p1, folder.entry_uuid))
     assert [one.availability_status for one in registry.versions(folder)] == [DEPRECATED, DEPRECATED]
 
 
-def test_what_a_request_makes_new_is_approved_when_its_status_changes(registry: Updating) -> None:
+def test_what_a_request_makes_new_is_approved_when_its_status_changes(registry: Iti57) -> None:
     """[T 20003] OriginalStatus Deprecated is wrong for it."""
     document = registry.document()
     text = f"OriginalStatus '{DEPRECATED}' is not the status of '{document.entry_uuid}', {APPROVED}"
@@ -971,7 +916,7 @@ def test_what_a_request_makes_new_is_approved_when_its_status_changes(registry: 
     ) == [(UPDATE, f"Association Change: {text}")]
 
 
-def test_an_association_is_submitted_and_deprecated_in_one_request(registry: Updating) -> None:
+def test_an_association_is_submitted_and_deprecated_in_one_request(registry: Iti57) -> None:
     """[T 20005]"""
     document, other = registry.document(), registry.document()
     registry.update(
@@ -980,7 +925,7 @@ def test_an_association_is_submitted_and_deprecated_in_one_request(registry: Upd
     assert registry.association(APND, other.entry_uuid, document.entry_uuid).availability_status == DEPRECATED
 
 
-def test_an_update_without_propagation_and_an_association_of_the_new_version(registry: Updating) -> None:
+def test_an_update_without_propagation_and_an_association_of_the_new_version(registry: Iti57) -> None:
     """[T 20006]"""
     document, other = registry.document(), registry.document()
     registry.update(
@@ -994,7 +939,7 @@ def test_an_update_without_propagation_and_an_association_of_the_new_version(reg
 @pytest.mark.parametrize("propagation", [None, "yes"])
 @pytest.mark.parametrize("end", ["old", "new"])
 def test_an_update_with_propagation_and_an_association_of_the_same_object_is_refused(
-    registry: Updating, propagation: str | None, end: str
+    registry: Iti57, propagation: str | None, end: str
 ) -> None:
     """[T 20006]"""
     document, other = registry.document(), registry.document()
@@ -1006,7 +951,7 @@ def test_an_update_with_propagation_and_an_association_of_the_same_object_is_ref
     ) == [(OPERATION, f"Association Link: {text}")]
 
 
-def test_an_association_of_the_version_that_the_request_replaces_is_refused(registry: Updating) -> None:
+def test_an_association_of_the_version_that_the_request_replaces_is_refused(registry: Iti57) -> None:
     """[T 21004] Versions come first, so the end is Deprecated when the association comes."""
     document, other = registry.document(), registry.document()
     text = f"targetObject '{document.entry_uuid}' is replaced by a new version in the same request"
@@ -1016,7 +961,7 @@ def test_an_association_of_the_version_that_the_request_replaces_is_refused(regi
     ) == [(UPDATE, f"Association Link: {text}")]
 
 
-def test_one_wrong_operation_refuses_them_all(registry: Updating) -> None:
+def test_one_wrong_operation_refuses_them_all(registry: Iti57) -> None:
     """[T 20003-20008] One transaction: no PartialSuccess."""
     document, other, third = registry.document(), registry.document(), registry.document()
     problems = registry.not_updated(
@@ -1031,7 +976,7 @@ def test_one_wrong_operation_refuses_them_all(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("stores", [1, 2])
-def test_of_updates_that_race_exactly_one_succeeds(registry: Updating, module_database: str, stores: int) -> None:
+def test_of_updates_that_race_exactly_one_succeeds(registry: Iti57, module_database: str, stores: int) -> None:
     """Same PreviousVersion, by two threads of one process and of two: the other one is told that it came too late."""
     second = opened(module_database) if stores == 2 else registry.store
     try:
@@ -1055,7 +1000,7 @@ def test_of_updates_that_race_exactly_one_succeeds(registry: Updating, module_da
 # --- removed versions -------------------------------------------------------------------------------------------------
 
 
-def test_when_the_latest_version_is_removed_the_one_before_is_the_latest(registry: Updating) -> None:
+def test_when_the_latest_version_is_removed_the_one_before_is_the_latest(registry: Iti57) -> None:
     """Section 7.4: at level 1 a logical object has a latest version as long as it has any; it stays Deprecated."""
     document = registry.document()
     registry.update(new_version(document))
@@ -1070,7 +1015,7 @@ def test_when_the_latest_version_is_removed_the_one_before_is_the_latest(registr
     assert [one.version for one in registry.versions(document)] == ["1", "2"]
 
 
-def test_when_an_old_version_is_removed_the_latest_stays(registry: Updating) -> None:
+def test_when_an_old_version_is_removed_the_latest_stays(registry: Iti57) -> None:
     document = registry.document()
     ((_, set_uuid, _),) = registry.links(document.entry_uuid)
     member = registry.association(HAS_MEMBER, set_uuid, document.entry_uuid)
@@ -1082,7 +1027,7 @@ def test_when_an_old_version_is_removed_the_latest_stays(registry: Updating) -> 
     assert [one.version for one in registry.versions(document)] == ["2", "3"]
 
 
-def test_registering_does_not_disturb_versions(registry: Updating) -> None:
+def test_registering_does_not_disturb_versions(registry: Iti57) -> None:
     """[T 12004] The same document registered again is another logical object, of version 1."""
     document = registry.document()
     registry.update(new_version(document))

@@ -10,31 +10,29 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from benchmarks.messages import new_oid, submission
 from benchmarks.registries import (
-    Registry,
+    Updating,
+    combined,
     into_folder,
     new_uuid,
+    new_version,
     on_demand_submission,
     opened,
     related,
     together,
     valid,
 )
-from registry.iti18_stored_query import stored_query
 from registry.iti57_update import update
 from registry.iti92_restricted_update import restricted_update
 from registry.patients import merge_patients
 from registry.store import Store
-from registry.tables import metadata
-from schemas import rim
 from schemas.attributes import camel_case
 from xds.messages import Outcome
 from xds.metadata import Association, DocumentEntry, Extra, Folder, Slot, Submission, has_member
 from xds.problems import Failure
-from xds.queries import FindDocuments, GetAssociations, GetDocuments, StoredQuery
+from xds.queries import FindDocuments
 from xds.values import (
     Code,
     Identifier,
@@ -59,45 +57,15 @@ ANNOTATION, UNMODIFIABLE = "XDSMetadataAnnotationError", "UnmodifiableMetadataEr
 IDENTIFIER, OBJECT_TYPE = "XDSMetadataIdentifierError", "XDSObjectTypeError"
 RECONCILIATION = "XDSPatientIDReconciliationError"
 APND, RPLC = AssociationType.APND, AssociationType.RPLC
-_ROWS = {table.name: select(*table.c) for table in metadata.sorted_tables}
 
 
-def dump(store: Store) -> dict[str, list[str]]:
-    """All rows of all tables, sorted."""
-    return {name: sorted(map(repr, store.rows(statement, {}))) for name, statement in _ROWS.items()}
-
-
-class Updating(Registry):
+class Iti92(Updating):
     """A registry that takes ITI-92."""
 
     def update(self, *parts: Submission, store: Store | None = None) -> Outcome:
         return restricted_update(
             combined(*parts), store=store or self.store, now=lambda: self.moment, new_uuid=new_uuid
         )
-
-    def not_updated(self, *parts: Submission) -> list[tuple[str, str]]:
-        """The code and text of each problem; and not one row has changed."""
-        before = dump(self.store)
-        with pytest.raises(Failure) as failure:
-            self.update(*parts)
-        assert dump(self.store) == before
-        return [(str(problem.code), problem.context) for problem in failure.value.problems]
-
-    def ask(self, query: StoredQuery) -> list[Any]:
-        return list(rim.decode_fragments(stored_query(query, store=self.store).fragments))
-
-    def versions(self, one: DocumentEntry) -> list[DocumentEntry]:
-        """All versions of a logical object, oldest first."""
-        found = self.ask(GetDocuments(logical_id=(str(one.logical_id),), metadata_level=2))
-        return sorted(found, key=lambda each: int(each.version))
-
-    def latest(self, one: DocumentEntry) -> DocumentEntry:
-        return self.versions(one)[-1]
-
-    def links(self, *ends: str) -> set[tuple[str, str, str]]:
-        """Type, source and target of the Approved associations that touch one of the objects."""
-        found = self.ask(GetAssociations(uuid=ends, metadata_level=2))
-        return {(one.association_type.rpartition(":")[2], one.source_object, one.target_object) for one in found}
 
     def document(self, **changes: Any) -> DocumentEntry:
         return self.registered(valid(self.p1, **changes))
@@ -111,37 +79,14 @@ def store(module_database: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def registry(store: Store) -> Updating:
-    return Updating(store)
-
-
-def combined(*parts: Submission) -> Submission:
-    """One request of all the parts, with the SubmissionSet of the first."""
-    return Submission(
-        submission_sets=parts[0].submission_sets,
-        document_entries=tuple(one for part in parts for one in part.document_entries),
-        folders=tuple(one for part in parts for one in part.folders),
-        associations=tuple(one for part in parts for one in part.associations),
-    )
-
-
-def new_version(old: DocumentEntry, /, previous: str | None = "1", name: str = "New", **changes: Any) -> Submission:
-    """An update of the entry, some attributes changed; those of the membership are named `member_...`."""
-    member = has_member("SubmissionSet", name, entry_uuid=f"member-{name}", submission_set_status="Original")
-    of_member = {key.removeprefix("member_"): changes.pop(key) for key in list(changes) if key.startswith("member_")}
-    member = replace(member, previous_version=previous, **of_member)
-    plain: dict[str, Any] = {"entry_uuid": name, "version": None, "availability_status": None}
-    new = replace(old, **(plain | changes))
-    patient_id = new.patient_id or old.patient_id
-    assert patient_id is not None
-    made = submission(patient_id, documents=0, registered=True)
-    return replace(made, document_entries=(new,), associations=(member,))
+def registry(store: Store) -> Iti92:
+    return Iti92(store)
 
 
 # --- what is taken ----------------------------------------------------------------------------------------------------
 
 
-def test_a_new_version_takes_the_place_of_the_old_one(registry: Updating) -> None:
+def test_a_new_version_takes_the_place_of_the_old_one(registry: Iti92) -> None:
     """[T 40000] Section 10: versions as in ITI-57."""
     old = registry.document()
     assert registry.update(new_version(old, title=Text.of("Second"))).succeeded
@@ -181,7 +126,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_what_is_not_fixed_may_change(registry: Updating, field: str) -> None:
+def test_what_is_not_fixed_may_change(registry: Iti92, field: str) -> None:
     """[T 40001]"""
     old = registry.document()
     assert getattr(old, field) != CHANGES[field]
@@ -189,7 +134,7 @@ def test_what_is_not_fixed_may_change(registry: Updating, field: str) -> None:
     assert getattr(registry.latest(old), field) == CHANGES[field]
 
 
-def test_without_a_logical_id_the_unique_id_says_what_is_updated(registry: Updating) -> None:
+def test_without_a_logical_id_the_unique_id_says_what_is_updated(registry: Iti92) -> None:
     """Section 10: lid is optional."""
     old = registry.document()
     registry.update(new_version(old, logical_id=None, title=Text.of("Second")))
@@ -199,7 +144,7 @@ def test_without_a_logical_id_the_unique_id_says_what_is_updated(registry: Updat
     ]
 
 
-def test_a_deprecated_document_stays_deprecated(registry: Updating) -> None:
+def test_a_deprecated_document_stays_deprecated(registry: Iti92) -> None:
     """[T 12319]"""
     old = registry.document()
     registry.registered(related(valid(registry.p1), RPLC, old.entry_uuid))
@@ -211,7 +156,7 @@ def test_a_deprecated_document_stays_deprecated(registry: Updating) -> None:
     assert [one.title for one in registry.found(registry.p1, DEPRECATED)] == [Text.of("Second")]
 
 
-def test_the_status_of_the_version_before_may_be_submitted(registry: Updating) -> None:
+def test_the_status_of_the_version_before_may_be_submitted(registry: Iti92) -> None:
     """[T 40001b, 12319] It does not change."""
     old = registry.document()
     assert registry.update(new_version(old, availability_status=APPROVED)).succeeded
@@ -219,7 +164,7 @@ def test_the_status_of_the_version_before_may_be_submitted(registry: Updating) -
     assert registry.update(new_version(old, "2", availability_status=DEPRECATED)).succeeded
 
 
-def test_memberships_and_relationships_follow_the_new_version(registry: Updating) -> None:
+def test_memberships_and_relationships_follow_the_new_version(registry: Iti92) -> None:
     """Section 10: propagation as in ITI-57."""
     folder = registry.folder()
     old = registry.registered(into_folder(valid(registry.p1), folder.entry_uuid))
@@ -229,14 +174,14 @@ def test_memberships_and_relationships_follow_the_new_version(registry: Updating
     assert {("HasMember", folder.entry_uuid, new), ("APND", addendum.entry_uuid, new)} <= registry.links(new)
 
 
-def test_several_entries_are_updated_in_one_request(registry: Updating) -> None:
+def test_several_entries_are_updated_in_one_request(registry: Iti92) -> None:
     """Section 10: one or more."""
     one, two = registry.document(), registry.document()
     registry.update(new_version(one, name="A"), new_version(two, name="B"))
     assert [registry.latest(each).version for each in (one, two)] == ["2", "2"]
 
 
-def test_both_kinds_of_update_count_the_same_versions(registry: Updating) -> None:
+def test_both_kinds_of_update_count_the_same_versions(registry: Iti92) -> None:
     old = registry.document()
     registry.update(new_version(old))
     update(new_version(old, "2"), store=registry.store, now=lambda: registry.moment, new_uuid=new_uuid)
@@ -247,7 +192,7 @@ def test_both_kinds_of_update_count_the_same_versions(registry: Updating) -> Non
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_refused(registry: Updating) -> None:
+def test_a_folder_is_refused(registry: Iti92) -> None:
     """Section 10: DocumentEntries only."""
     folder, old = registry.folder(), registry.document()
     member = replace(has_member("SubmissionSet", "F", entry_uuid="sf"), previous_version="1")
@@ -257,14 +202,14 @@ def test_a_folder_is_refused(registry: Updating) -> None:
     assert (OBJECT_TYPE, "Folder F: ITI-92 updates DocumentEntries only") in problems
 
 
-def test_a_folders_logical_id_is_refused(registry: Updating) -> None:
+def test_a_folders_logical_id_is_refused(registry: Iti92) -> None:
     old, folder = registry.document(), registry.folder()
     assert registry.not_updated(new_version(old, logical_id=folder.logical_id)) == [
         (OBJECT_TYPE, f"DocumentEntry New: {folder.logical_id} is a Folder")
     ]
 
 
-def test_a_request_without_an_entry_is_refused(registry: Updating) -> None:
+def test_a_request_without_an_entry_is_refused(registry: Iti92) -> None:
     """Section 10: one or more DocumentEntries."""
     assert registry.not_updated(submission(registry.p1, documents=0, registered=True)) == [
         ("XDSInvalidRequestException", "the request holds no DocumentEntry to be updated")
@@ -279,7 +224,7 @@ def test_a_request_without_an_entry_is_refused(registry: Updating) -> None:
         (AssociationType.APND, "APND"),
     ],
 )
-def test_other_operations_are_refused(registry: Updating, kind: AssociationType, word: str) -> None:
+def test_other_operations_are_refused(registry: Iti92, kind: AssociationType, word: str) -> None:
     """Section 10: no changes of status, no new associations."""
     old, other = registry.document(), registry.document()
     more = Association(
@@ -297,7 +242,7 @@ def test_other_operations_are_refused(registry: Updating, kind: AssociationType,
     ]
 
 
-def test_a_missing_previous_version_is_refused(registry: Updating) -> None:
+def test_a_missing_previous_version_is_refused(registry: Iti92) -> None:
     """[T 40000b]"""
     assert registry.not_updated(new_version(registry.document(), None)) == [
         (VERSION, "Association member-New: PreviousVersion is missing")
@@ -305,7 +250,7 @@ def test_a_missing_previous_version_is_refused(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "2"])
-def test_a_stale_previous_version_is_refused(registry: Updating, number: str) -> None:
+def test_a_stale_previous_version_is_refused(registry: Iti92, number: str) -> None:
     """[T 40000e]"""
     old = registry.document()
     assert registry.not_updated(new_version(old, number)) == [
@@ -313,7 +258,7 @@ def test_a_stale_previous_version_is_refused(registry: Updating, number: str) ->
     ]
 
 
-def test_what_is_not_registered_is_refused(registry: Updating) -> None:
+def test_what_is_not_registered_is_refused(registry: Iti92) -> None:
     """[T 40000b] By its logicalID, and by its uniqueId."""
     old, nowhere, unknown = registry.document(), new_uuid(), new_oid()
     assert registry.not_updated(new_version(old, logical_id=nowhere)) == [
@@ -324,7 +269,7 @@ def test_what_is_not_registered_is_refused(registry: Updating) -> None:
     ]
 
 
-def test_the_entry_uuid_of_a_later_version_is_no_logical_id(registry: Updating) -> None:
+def test_the_entry_uuid_of_a_later_version_is_no_logical_id(registry: Iti92) -> None:
     """[T 40000b] The logicalID is the entryUUID of the first version."""
     old = registry.document()
     registry.update(new_version(old))
@@ -334,7 +279,7 @@ def test_the_entry_uuid_of_a_later_version_is_no_logical_id(registry: Updating) 
     ]
 
 
-def test_a_unique_id_of_two_logical_objects_does_not_say_which(registry: Updating) -> None:
+def test_a_unique_id_of_two_logical_objects_does_not_say_which(registry: Iti92) -> None:
     """[T 12004] allows both; with the logicalID the update succeeds."""
     old = registry.document()
     registry.register(valid(registry.p1, unique_id=old.unique_id))
@@ -354,14 +299,14 @@ def test_a_unique_id_of_two_logical_objects_does_not_say_which(registry: Updatin
         ({"member_original_status": APPROVED}, "OriginalStatus belongs to UpdateAvailabilityStatus, not to HasMember"),
     ],
 )
-def test_a_malformed_annotation_is_refused(registry: Updating, changes: dict[str, Any], text: str) -> None:
+def test_a_malformed_annotation_is_refused(registry: Iti92, changes: dict[str, Any], text: str) -> None:
     """Section 10: annotations of the membership."""
     assert registry.not_updated(new_version(registry.document(), **changes)) == [
         (ANNOTATION, f"Association member-New: {text}")
     ]
 
 
-def test_an_entry_without_its_membership_is_refused(registry: Updating) -> None:
+def test_an_entry_without_its_membership_is_refused(registry: Iti92) -> None:
     request = replace(new_version(registry.document()), associations=())
     assert registry.not_updated(request) == [
         (ANNOTATION, "DocumentEntry New: 0 HasMember associations lead to it from the SubmissionSet; one is right")
@@ -369,13 +314,13 @@ def test_an_entry_without_its_membership_is_refused(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("field", ["class_code", "hash", "mime_type", "patient_id", "size", "type_code"])
-def test_a_missing_attribute_is_named(registry: Updating, field: str) -> None:
+def test_a_missing_attribute_is_named(registry: Iti92, field: str) -> None:
     """[T 40000d]"""
     problems = registry.not_updated(new_version(registry.document(), **{field: None}))
     assert (METADATA, f"DocumentEntry New: {camel_case(field)} is missing; it is required") in problems
 
 
-def test_a_patient_cannot_change(registry: Updating) -> None:
+def test_a_patient_cannot_change(registry: Iti92) -> None:
     """[T 40001b] Nor can another patient's SubmissionSet do it."""
     old = registry.document()
     problem = (
@@ -387,7 +332,7 @@ def test_a_patient_cannot_change(registry: Updating) -> None:
     assert registry.not_updated(replace(new_version(old), submission_sets=of_another)) == [problem]
 
 
-def test_a_unique_id_cannot_change(registry: Updating) -> None:
+def test_a_unique_id_cannot_change(registry: Iti92) -> None:
     """[T 40001b]"""
     old, other = registry.document(), new_oid()
     assert registry.not_updated(new_version(old, unique_id=UniqueId(other))) == [
@@ -395,7 +340,7 @@ def test_a_unique_id_cannot_change(registry: Updating) -> None:
     ]
 
 
-def test_a_logical_id_cannot_change(registry: Updating) -> None:
+def test_a_logical_id_cannot_change(registry: Iti92) -> None:
     """[T 40001b] It would be another document's."""
     old, other = registry.document(), registry.document()
     assert registry.not_updated(new_version(old, logical_id=other.logical_id)) == [
@@ -411,14 +356,14 @@ def test_a_logical_id_cannot_change(registry: Updating) -> None:
         ("repository_unique_id", Oid("1.2.3.4.78")),
     ],
 )
-def test_a_fixed_attribute_cannot_change(registry: Updating, field: str, value: Any) -> None:
+def test_a_fixed_attribute_cannot_change(registry: Iti92, field: str, value: Any) -> None:
     """[T 40001b]"""
     old = registry.document()
     text = f"{camel_case(field)} '{value}' is not '{getattr(old, field) or ''}', which cannot change"
     assert registry.not_updated(new_version(old, **{field: value})) == [(UNMODIFIABLE, f"DocumentEntry New: {text}")]
 
 
-def test_an_object_type_cannot_change(registry: Updating) -> None:
+def test_an_object_type_cannot_change(registry: Iti92) -> None:
     """[T 40001b]"""
     old = registry.document()
     changes: dict[str, Any] = {"object_type": ON_DEMAND, "hash": None, "size": None, "creation_time": None}
@@ -429,7 +374,7 @@ def test_an_object_type_cannot_change(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("current", [APPROVED, DEPRECATED])
-def test_a_status_cannot_change(registry: Updating, current: str) -> None:
+def test_a_status_cannot_change(registry: Iti92, current: str) -> None:
     """[T 40001b]"""
     old = registry.document()
     if current == DEPRECATED:
@@ -441,14 +386,14 @@ def test_a_status_cannot_change(registry: Updating, current: str) -> None:
     ]
 
 
-def test_one_entry_is_updated_once_in_a_request(registry: Updating) -> None:
+def test_one_entry_is_updated_once_in_a_request(registry: Iti92) -> None:
     """[T 40007]"""
     old = registry.document()
     problems = registry.not_updated(new_version(old, name="A"), new_version(old, name="B"))
     assert (OPERATION, f"2 objects of the request update '{old.logical_id}'; one may") in problems
 
 
-def test_a_new_version_does_not_take_a_registered_id(registry: Updating) -> None:
+def test_a_new_version_does_not_take_a_registered_id(registry: Iti92) -> None:
     """[T 15806] for ITI-92: entryUUIDs are new."""
     old, other = registry.document(), registry.document()
     assert registry.not_updated(new_version(old, name=other.entry_uuid)) == [
@@ -456,7 +401,7 @@ def test_a_new_version_does_not_take_a_registered_id(registry: Updating) -> None
     ]
 
 
-def test_a_submission_set_of_an_update_is_new(registry: Updating) -> None:
+def test_a_submission_set_of_an_update_is_new(registry: Iti92) -> None:
     old = registry.document()
     request = new_version(old)
     registry.update(request)
@@ -466,7 +411,7 @@ def test_a_submission_set_of_an_update_is_new(registry: Updating) -> None:
     assert registry.not_updated(again) == [("XDSDuplicateUniqueIdInRegistry", text)]
 
 
-def test_an_update_for_a_merged_patient_is_refused(registry: Updating) -> None:
+def test_an_update_for_a_merged_patient_is_refused(registry: Iti92) -> None:
     """ITI TF-2 3.8.4.2: the id is no longer used; with the surviving one the update succeeds."""
     old = registry.document()
     merge_patients(registry.store, surviving=registry.p2, subsumed=registry.p1)
@@ -475,7 +420,7 @@ def test_an_update_for_a_merged_patient_is_refused(registry: Updating) -> None:
     assert registry.update(new_version(old, patient_id=registry.p2)).succeeded
 
 
-def test_one_bad_update_refuses_the_good_ones(registry: Updating) -> None:
+def test_one_bad_update_refuses_the_good_ones(registry: Iti92) -> None:
     """All of a request or nothing."""
     one, two = registry.document(), registry.document()
     problems = registry.not_updated(new_version(one, name="A"), new_version(two, "5", name="B"))
@@ -483,7 +428,7 @@ def test_one_bad_update_refuses_the_good_ones(registry: Updating) -> None:
 
 
 @pytest.mark.parametrize("stores", [1, 2])
-def test_of_updates_that_race_exactly_one_succeeds(registry: Updating, module_database: str, stores: int) -> None:
+def test_of_updates_that_race_exactly_one_succeeds(registry: Iti92, module_database: str, stores: int) -> None:
     """One names the logicalID, the other the uniqueId only."""
     second = opened(module_database) if stores == 2 else registry.store
     try:
@@ -501,7 +446,7 @@ def test_of_updates_that_race_exactly_one_succeeds(registry: Updating, module_da
             second.close()
 
 
-def test_folders_are_left_alone(registry: Updating) -> None:
+def test_folders_are_left_alone(registry: Iti92) -> None:
     """The folder of an updated document has no new version."""
     folder = registry.folder()
     old = registry.registered(into_folder(valid(registry.p1), folder.entry_uuid))

@@ -556,7 +556,7 @@ def test_nothing_is_made_for_a_client_that_is_gone(peer: Peer) -> None:
 
 def test_a_body_that_stalls_is_given_up(peer: Peer) -> None:
     answer = peer.post(multipart(envelope(STORE, store_body("cid:d@x")), (part(), b"x"))[:-20], MTOM, stalls=True)
-    assert "no bytes for 0.05 s" in assert_fault(answer, "Sender", status=408)
+    assert "no bytes for the limit of 0.05 s" in assert_fault(answer, "Sender", status=408)
 
 
 def test_a_declared_length_over_the_limit_is_refused_before_the_body(peer: Peer) -> None:

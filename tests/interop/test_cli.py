@@ -22,6 +22,7 @@ class Shell:
         self.directory = directory
         self.environment = {
             "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             "COLUMNS": "200",
             "XDSI_REGISTRY_URL": domain.endpoints["registry"],
             "XDSI_REPOSITORY_URL": domain.endpoints["repository"],

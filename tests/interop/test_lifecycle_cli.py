@@ -23,6 +23,8 @@ class Shell:
         self.directory = directory
         self.environment = {
             "PATH": "/usr/bin:/bin",
+            # The commands of this tree, whichever one is installed.
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             "COLUMNS": "200",
             "XDSI_REGISTRY_URL": endpoints["registry"],
             "XDSI_REPOSITORY_URL": endpoints["repository"],
@@ -120,3 +122,26 @@ def test_removal_is_all_or_nothing(shell: Shell) -> None:
     everything = [one["entry_uuid"] for one in shell.found("--patient", PATIENT, "--all")]
     assert shell.run("remove", *everything).stdout == f"{len(everything)} objects removed\n"
     assert shell.found("--patient", PATIENT, "--all") == []
+
+
+def test_documents_go_with_their_metadata_unless_they_are_held(shell: Shell) -> None:
+    entry = shell.submit("to be forgotten")
+    unique_id = entry["unique_id"]
+    shell.run("repository", "hold", unique_id, "--reason", "law case 7", "--until", "2999-12-31")
+    (held,) = json.loads(shell.run("repository", "holds", "--json").stdout)
+    assert held == {"document_unique_id": unique_id, "until": "2999-12-31", "reason": "law case 7"}
+    command = ("remove", entry["entry_uuid"], "--with-associations", "--with-documents")
+    refusal = shell.run(*command, status=1)
+    assert f"document {unique_id}: it is held until 2999-12-31: law case 7" in refusal.stderr
+    assert [one["unique_id"] for one in shell.found("--unique-id", unique_id)] == [unique_id]
+    shell.run("retrieve", unique_id, "--out", "kept")
+    assert "1 released" in shell.run("repository", "release", unique_id).stdout
+    # The SubmissionSet would be left without anything: what the registry would refuse is not begun.
+    assert "which is not to be removed; nothing was removed" in shell.run(*command, status=1).stderr
+    shell.run("retrieve", unique_id, "--out", "kept")
+    everything = [one["entry_uuid"] for one in shell.found("--patient", PATIENT, "--all")]
+    done = shell.run("remove", *everything, "--with-documents")
+    assert done.stdout == f"{len(everything)} objects removed, and 1 document\n"
+    assert shell.found("--unique-id", unique_id) == []
+    assert "XDSDocumentUniqueIdError" in shell.run("retrieve", unique_id, status=1).stderr
+    assert "not held" in shell.run("repository", "release", unique_id, status=1).stderr

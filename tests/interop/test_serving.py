@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def until(condition: object, seconds: float = 20) -> None:
+def until(condition: object, seconds: float = 60) -> None:
     """Waits for what another process does; there is nothing to be told by."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
@@ -85,6 +86,49 @@ def test_several_processes_serve_one_registry_and_a_dead_one_is_replaced(tmp_pat
         until(lambda: len(children(process.pid)) == 3 and workers[0] not in children(process.pid))
         for number in range(12):
             assert "Success" in post(at["registry"], register(submission(patient(number), registered=True)))
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_workers_have_processors_of_their_own_where_there_are_as_many(tmp_path: Path, pinned: bool) -> None:
+    if len(all_of_them := os.sched_getaffinity(0)) < 2:
+        pytest.skip("this machine has one processor: there is nothing to keep apart")
+    toml = f"pin_workers = {str(pinned).lower()}\n"
+    with served(tmp_path, toml, "--workers", "2", "--actors", "registry") as (process, _):
+        until(lambda: (tmp_path / "log").read_text().count("Started server") == 2)
+        first, second = (os.sched_getaffinity(one) for one in children(process.pid))
+    assert (len(first), len(second), len(first & second)) == ((1, 1, 0) if pinned else (*[len(all_of_them)] * 3,))
+
+
+def sockets_of(pid: int) -> int:
+    with os.scandir(f"/proc/{pid}/fd") as files:
+        return sum(os.readlink(one.path).startswith("socket:") for one in files)
+
+
+def test_workers_share_the_connections(tmp_path: Path) -> None:
+    """Also those that come all at once; and one that has stopped does not keep the other from taking them."""
+    with served(tmp_path, "", "--workers", "2", "--actors", "registry") as (process, at), ExitStack() as connections:
+        until(lambda: (tmp_path / "log").read_text().count("Started server") == 2)
+        address = urllib.parse.urlsplit(at["registry"])
+        workers = children(process.pid)
+        before = [sockets_of(one) for one in workers]
+
+        def taken() -> list[int]:
+            return [sockets_of(one) - less for one, less in zip(workers, before, strict=True)]
+
+        def connect(count: int) -> None:
+            for _ in range(count):
+                made = socket.create_connection((address.hostname or "", address.port or 0))
+                connections.enter_context(made)
+
+        connect(32)
+        until(lambda: sum(taken()) == 32)
+        assert min(taken()) >= 4
+        os.kill(workers[0], signal.SIGSTOP)
+        try:
+            connect(32)
+            until(lambda: sum(taken()) == 64)
+        finally:
+            os.kill(workers[0], signal.SIGCONT)
 
 
 def test_domains_have_paths_patients_codes_and_strictness_of_their_own(tmp_path: Path) -> None:

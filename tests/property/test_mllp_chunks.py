@@ -40,7 +40,7 @@ def read(parts: list[bytes], *, max_message_bytes: int = 100_000, max_garbage_by
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(GARBAGE, TEXT), min_size=1, max_size=5), st.data())
 def test_the_messages_do_not_depend_on_the_pieces(told: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     """Garbage between frames is skipped, and no byte of a message is lost."""
@@ -53,7 +53,7 @@ def test_the_messages_do_not_depend_on_the_pieces(told: list[tuple[bytes, bytes]
     assert read([stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])]) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from([b"\x0b", b"\x1c", b"\r", b"\x1c\r", b"ab"]) | st.binary(max_size=8), max_size=30))
 def test_whatever_comes_the_outcome_does_not_depend_on_the_pieces(parts: list[bytes]) -> None:
     """Limits too: neither a message nor its refusal may hang on how the network cuts the bytes."""
@@ -65,7 +65,7 @@ def test_whatever_comes_the_outcome_does_not_depend_on_the_pieces(parts: list[by
     assert read(parts, **small) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXT, TEXT)
 def test_a_message_after_a_lost_end_block_is_never_joined_to_the_one_before(lost: bytes, text: bytes) -> None:
     """0x0B begins a frame anew: half a message must not be taken for whole."""
@@ -109,7 +109,7 @@ def listener() -> Iterator[Listener]:
     made.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(told=st.lists(st.tuples(GARBAGE, TEXT), min_size=1, max_size=4), size=st.sampled_from(SIZES))
 def test_a_listener_answers_each_message_in_its_order_however_it_is_sent(
     listener: Listener, told: list[tuple[bytes, bytes]], size: int

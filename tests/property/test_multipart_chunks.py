@@ -38,7 +38,7 @@ def events(pieces: list[bytes]) -> list[Event]:
     return joined
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(CONTENT.filter(lambda part: b"\r\n--b" not in b"\r\n" + part), min_size=1, max_size=4), st.data())
 def test_the_events_do_not_depend_on_the_pieces(parts: list[bytes], data: st.DataObject) -> None:
     whole = message(parts)

@@ -148,8 +148,33 @@ def test_a_load_does_not_leave_its_settings_behind(store: Store) -> None:
     if store.database.is_sqlite:
         with store.engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 1000
+            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 16384
     assert bulk.database_bytes(store) > 20_000
+
+
+def indexes(store: Store) -> list[tuple[Any, ...]]:
+    """Every index of a PostgreSQL database, partitions' included, as it says itself how it was made."""
+    statement = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY tablename, indexdef"
+    with store.engine.connect() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(statement)]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_an_empty_database_has_all_its_indexes_again_after_a_load(store: Store) -> None:
+    """On PostgreSQL they are made when the rows are there; also where ids in the load are not unique, of which nothing stays then."""
+    before = indexes(store)
+    assert len(before) > 40
+    with pytest.raises(bulk.AlreadyThere):
+        bulk.load(store, [*parts(20, SEED), *parts(20, SEED)], progress=lambda _: None, processes=0)
+    assert (indexes(store), rows(store)["registry_object"]) == (before, [])
+
+    def broken() -> Iterator[bulk.Settled]:
+        raise RuntimeError("half of it is enough")
+
+    with pytest.raises(RuntimeError):
+        bulk.load(store, [*parts(20, SEED), broken], progress=lambda _: None, processes=0)
+    assert indexes(store) == before
+    assert len(rows(store)["document_entry"]) == 20
 
 
 # --- the population ---------------------------------------------------------------------------------------------------

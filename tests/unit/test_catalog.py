@@ -16,7 +16,7 @@ from schemas import catalog
 from schemas.ns import LCM, NSMAP, QUERY, RIM, RS, SOAP12, XDSB, XOP, clark
 
 ADDRESS = "https://xds.example/services/a"
-SCHEMAS = ("rim", "rs", "lcm", "query", "xdsb", "xdsi", "rmd")
+SCHEMAS = ("rim", "rs", "lcm", "query", "xdsb", "xdsi")
 FILES = ("xml.xsd", "rim.xsd", "rs.xsd", "lcm.xsd", "query.xsd", "xds.b.xsd", "xdsi.b.xsd", "rmd.xsd", "pixv3.xsd")
 WSDL_DIRECTORY = Path(catalog.__file__).parent / "wsdl"
 WSDL = {

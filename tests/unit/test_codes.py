@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.messages import patient, submission
@@ -249,7 +249,6 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 _ENTRY = st.tuples(st.sampled_from([*ATTRIBUTES, MIME_TYPE]), _TEXT, _TEXT, _TEXT)
 
 
-@settings(deadline=None)
 @given(st.lists(_ENTRY, max_size=20))
 def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, entries: list[Any]) -> None:
     """Whatever Unicode stands in a code: quotes, control characters, line ends."""

@@ -117,7 +117,7 @@ def test_the_label_of_a_package_may_stand_inside_or_beside_it(node: str, kind: t
     inside = submission(f'<RegistryPackage id="p">{label}</RegistryPackage>')
     beside = submission(f'<RegistryPackage id="p"/>{label}')
     assert inside == beside
-    assert isinstance(next(inside.objects), kind)
+    assert isinstance(inside.objects[0], kind)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Documents that must not be removed."""
+"""Holds on documents."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,9 +11,8 @@ def upgrade() -> None:
     op.create_table(
         "retention_hold",
         sa.Column("document_unique_id", sa.String(256), primary_key=True),
-        sa.Column("held_until", sa.BigInteger),
+        sa.Column("until", sa.String(10), nullable=True),
         sa.Column("reason", sa.Text, nullable=False),
-        sa.Column("placed_at", sa.BigInteger, nullable=False),
     )
 
 
