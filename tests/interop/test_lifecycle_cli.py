@@ -130,16 +130,16 @@ def test_documents_go_with_their_metadata_unless_they_are_held(shell: Shell) -> 
     shell.run("repository", "hold", unique_id, "--reason", "law case 7", "--until", "2999-12-31")
     (held,) = json.loads(shell.run("repository", "holds", "--json").stdout)
     assert held == {"document_unique_id": unique_id, "until": "2999-12-31", "reason": "law case 7"}
-    command = ("remove", entry["entry_uuid"], "--with-associations", "--with-documents")
-    refusal = shell.run(*command, status=1)
+    everything = [one["entry_uuid"] for one in shell.found("--patient", PATIENT, "--all")]
+    refusal = shell.run("remove", *everything, "--with-documents", status=1)
     assert f"document {unique_id}: it is held until 2999-12-31: law case 7" in refusal.stderr
     assert [one["unique_id"] for one in shell.found("--unique-id", unique_id)] == [unique_id]
     shell.run("retrieve", unique_id, "--out", "kept")
     assert "1 released" in shell.run("repository", "release", unique_id).stdout
     # The SubmissionSet would be left without anything: what the registry would refuse is not begun.
-    assert "which is not to be removed; nothing was removed" in shell.run(*command, status=1).stderr
+    alone = shell.run("remove", entry["entry_uuid"], "--with-associations", "--with-documents", status=1)
+    assert "which is not to be removed; nothing was removed" in alone.stderr
     shell.run("retrieve", unique_id, "--out", "kept")
-    everything = [one["entry_uuid"] for one in shell.found("--patient", PATIENT, "--all")]
     done = shell.run("remove", *everything, "--with-documents")
     assert done.stdout == f"{len(everything)} objects removed, and 1 document\n"
     assert shell.found("--unique-id", unique_id) == []

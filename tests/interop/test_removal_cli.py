@@ -63,7 +63,7 @@ def test_a_document_goes_with_its_metadata_and_a_held_one_stays_with_them(shell:
 
 
 def test_what_the_registry_would_refuse_costs_no_document(shell: Shell) -> None:
-    letter = shell.submit("one", "--new-folder", "Episode")
+    letter = shell.submit("one")
     entry = letter["entry_uuid"]
     assert (
         "refers to what is to be removed; nothing was removed"
