@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from sqlalchemy import bindparam, func, select
 
 from benchmarks.messages import new_oid, patient, submission
+from database.connections import Connection, Database
 from registry.codes import Codes
-from registry.database import Connection, Database
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register as iti42
 from registry.patients import add_patient, merge_patients

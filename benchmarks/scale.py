@@ -30,8 +30,8 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.sql import Executable
 
 from benchmarks import limits, load, messages, postgres
+from database.connections import Row
 from registry import bulk
-from registry.database import Row
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import with_ids
 from registry.store import Store, open_engine

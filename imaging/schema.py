@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from sqlite3 import Connection
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+from database import migrating
 
 
 def connect(url: str, *, busy_timeout_s: float = 30.0) -> Engine:
@@ -23,11 +21,7 @@ def connect(url: str, *, busy_timeout_s: float = 30.0) -> Engine:
 
 def upgrade(engine: Engine) -> None:
     """Creates the tables, or brings those of an older version up to date; nothing happens where they are."""
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    migrating.upgrade(engine, Path(__file__).parent / "migrations")
 
 
 def _durable(connection: Connection, _record: object) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from database.statements import chunks
 from registry.selects import ENTRY_UUID, SOURCE_OBJECT, TARGET_OBJECT, Columns, Search
-from registry.sql import chunks
 from registry.store import Store
 from schemas.attributes import Kind
 from xds.problems import ErrorCode, fail

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from database.statements import chunks
 from registry import selects
 from registry.finders import FINDERS, PAGE, SINGLE_PATIENT, Found, Reader, Row
 from registry.selects import BODY, ENTRY_UUID, MORE, PATIENT_ID, STATUS
-from registry.sql import chunks
 from registry.store import Store
 from registry.tables import STATUS_URN
 from schemas import rim

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.sql import Executable
 
-from registry.database import Connection
-from registry.sql import among, chunks
+from database.connections import Connection
+from database.statements import among, chunks
 from registry.tables import BY_KIND, patient, registry_object
 from schemas.attributes import Kind
 
@@ -34,9 +34,6 @@ class Footprint:
                 *(f"patient {one}" for one in self.patients),
             ]
         )
-
-    def touches(self, keys: set[str]) -> bool:
-        return not self.keys.isdisjoint(keys)
 
     def with_also(self, beyond: Beyond) -> Footprint:
         """This, and what was found to be missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry.sql import json_array
+from registry.columns import json_array
 from schemas.attributes import Kind
 from xds.metadata import Association, Author, DocumentEntry, Folder, RegistryObject, SubmissionSet
 from xds.values import Code, Timestamp, normal

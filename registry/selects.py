@@ -26,7 +26,8 @@ from sqlalchemy import (
     true,
 )
 
-from registry.sql import among, chunks, holds, holds_like, json_value
+from database.statements import among, chunks
+from registry.columns import holds, holds_like, json_value
 from registry.tables import BY_KIND, SHORT_STATUS, patient, registry_object
 from schemas.attributes import Kind
 from xds.queries import Codes

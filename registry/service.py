@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 
-from registry.database import DatabaseLost, DatabaseUnreachable, is_full
+from database.connections import DatabaseLost, DatabaseUnreachable, is_full
 from schemas import lcm, rs
 from schemas import query as wire
 from schemas.ns import LCM, QUERY, clark

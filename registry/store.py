@@ -1,25 +1,23 @@
 """The registry's database as its transactions see it: rows for queries, and units of work that are committed together.
 
-One thread writes. The units of work that have come in while one group was being committed become the next group, which is one
-transaction of the database: many clients wait for the disk together. What two units touch in common keeps them apart (`Footprint`), so
-that each is as if it were alone.
+Units of work that have come in while one group was being committed become the next group (`database/writing.py`). What two units touch in
+common keeps them apart (`Footprint`), so that each is as if it were alone.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, bindparam, insert, select
 from sqlalchemy.sql import Executable
 
+from database.connections import Connection, Database, DatabaseLost, Row, open_engine
+from database.statements import among, chunks
+from database.writing import Committed, Job, Writer
 from registry.bodies import Bodies, new_dictionary
-from registry.database import Connection, Database, DatabaseLost, Row, open_engine
 from registry.lookup import Beyond, Footprint, Known, Lookup
-from registry.sql import among, chunks
 from registry.tables import registry_object, setting
 from registry.unit import Unit
 from xds.problems import Failure
@@ -27,8 +25,6 @@ from xds.problems import Failure
 __all__ = ["DatabaseLost", "Footprint", "Known", "Store", "Unit", "open_engine"]
 
 T = TypeVar("T")
-#: Most units of work in one transaction.
-_MAX_GROUP = 48
 
 _DICTIONARY = "body-dictionary"
 _SETTING = select(setting.c.value).where(setting.c.name == bindparam("name"))
@@ -36,28 +32,18 @@ _NEW_SETTING = insert(setting)
 _PATIENTS_OF = select(registry_object.c.patient_id).where(among(registry_object.c.entry_uuid, "values")).distinct()
 
 
-@dataclass(slots=True)
-class _Job(Generic[T]):
-    footprint: Footprint
-    work: Callable[[Unit], T]
-    alone: bool
-    future: Future[T]
-
-
 class Store:
     """The registry's database."""
 
-    def __init__(self, engine: Engine, *, committed: Callable[[int], None] = lambda units: None) -> None:
-        """`committed` is told how many units of work each commit held."""
+    def __init__(self, engine: Engine, *, committed: Committed = lambda units, waiting: None) -> None:
+        """`committed` is told how many units of work each commit held, and how many wait."""
         self.engine = engine
-        self._committed = committed
         self.database = Database(engine)
         self.dialect = engine.dialect.name
         self.bodies = Bodies(self._dictionary())
-        self._waiting: list[_Job[Any]] = []
-        self._arrived = threading.Condition()
-        self._writer: threading.Thread | None = None
-        self._closed = False
+        self._writer: Writer[Footprint] = Writer(
+            "xdsi-registry-writer", self._transact, again=_with_what_it_lacked, committed=committed
+        )
 
     def _dictionary(self) -> bytes:
         """That of the database; the first process that comes makes it."""
@@ -73,11 +59,7 @@ class Store:
 
     def close(self) -> None:
         """Finishes what waits to be written, and closes the connections."""
-        with self._arrived:
-            self._closed = True
-            self._arrived.notify()
-        if self._writer is not None:
-            self._writer.join()
+        self._writer.close()
         self.database.dispose()
 
     def rows(self, statement: Executable, parameters: Mapping[str, Any]) -> list[Row]:
@@ -98,73 +80,9 @@ class Store:
 
     def write_later(self, footprint: Footprint, work: Callable[[Unit], T], *, alone: bool = False) -> Future[T]:
         """As `write`, without waiting: the result is there when the work is durable."""
-        job = _Job(footprint, work, alone, Future())
-        with self._arrived:
-            if self._closed:
-                raise RuntimeError("the registry's database is closed")
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write_groups, name="xdsi-registry-writer", daemon=True)
-                self._writer.start()
-            self._waiting.append(job)
-            self._arrived.notify()
-        return job.future
+        return self._writer.put(Job(footprint=footprint, work=work, alone=alone))
 
-    def _write_groups(self) -> None:
-        """The writer's life."""
-        while self._waits():
-            if group := self._next_group():
-                self._run(group)
-
-    def _waits(self) -> bool:
-        """Whether there is work; comes back when there is, or when the store is closed."""
-        with self._arrived:
-            while not self._waiting and not self._closed:
-                self._arrived.wait()
-            return bool(self._waiting)
-
-    def _next_group(self) -> list[_Job[Any]]:
-        """The oldest waiting work, and whatever after it has nothing to do with it."""
-        with self._arrived:
-            group: list[_Job[Any]] = []
-            taken: set[str] = set()
-            left: list[_Job[Any]] = []
-            for job in self._waiting:
-                apart = not group or not (job.alone or group[0].alone or job.footprint.touches(taken))
-                if apart and len(group) < _MAX_GROUP:
-                    group.append(job)
-                else:
-                    left.append(job)
-                # What comes later and touches what waits must wait too.
-                taken |= job.footprint.keys
-            self._waiting = left
-        # From here on nobody can cancel it.
-        return [job for job in group if job.future.set_running_or_notify_cancel()]
-
-    def _run(self, group: list[_Job[Any]]) -> None:
-        """Writes the group, and tells each of it how it went."""
-        try:
-            results = self._transact(group)
-        except BaseException as error:
-            # Of whatever kind it is: a writer that ended here would leave everybody waiting.
-            if len(group) == 1 and isinstance(error, Beyond):
-                group[0].footprint = group[0].footprint.with_also(error)
-                self._run(group)
-            elif len(group) == 1 or isinstance(error, DatabaseLost):
-                for job in group:
-                    job.future.set_exception(error)
-            else:
-                # One of them is at fault: each is tried alone.
-                for job in group:
-                    self._run([job])
-            return
-        self._committed(len(group))
-        for job, (result, failure) in zip(group, results, strict=True):
-            if failure is not None:
-                job.future.set_exception(failure)
-            else:
-                job.future.set_result(result)
-
-    def _transact(self, group: list[_Job[Any]]) -> list[tuple[Any, Failure | None]]:
+    def _transact(self, group: Sequence[Job[Footprint, Any]]) -> list[tuple[Any, Failure | None]]:
         """One transaction: for each of the group what came of it, all of which is durable when this returns."""
         results: list[tuple[Any, Failure | None]] = []
         with self.database.transaction(key for job in group for key in job.footprint.keys) as connection:
@@ -182,6 +100,14 @@ class Store:
                     results.append((None, failure))
             _flush(connection, units)
         return results
+
+
+def _with_what_it_lacked(job: Job[Footprint, Any], error: BaseException) -> bool:
+    """Whether the unit of work came upon what its footprint lacks; from now on it has it."""
+    if not isinstance(error, Beyond):
+        return False
+    job.footprint = job.footprint.with_also(error)
+    return True
 
 
 def _flush(connection: Connection, units: Iterable[Unit]) -> None:

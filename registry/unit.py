@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.sql import Executable
 
+from database.connections import Connection
+from database.statements import among, chunks
 from registry.bodies import Bodies
-from registry.database import Connection
 from registry.lookup import Beyond, Footprint, Known, Lookup
 from registry.rows import identity_of, row_of
-from registry.sql import among, chunks
 from registry.tables import (
     BY_KIND,
     SHORT_STATUS,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +10,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from repository.documents import Documents, Staged
+from repository.trouble import is_full
 from xds.messages import Document, Outcome
 from xds.metadata import DocumentEntry, Submission
 from xds.problems import ErrorCode, Failure, Problem, fail
@@ -20,7 +19,6 @@ from xds.values import Oid, Sha1, Size
 from xds.vocabulary import ResponseStatus
 
 _log = logging.getLogger("xdsi.repository")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _OWN_SLOTS = {"hash", "size", "repositoryUniqueId"}
 #: What a registry says of itself and not of the submission: it may have registered it all the same, or be about to.
 _NO_VERDICT = {
@@ -48,7 +46,7 @@ def provide_and_register(
     tells what else is wrong with the submission.
     """
     with _room_for(documents):
-        documents = {document_id: _measured(document) for document_id, document in documents.items()}
+        documents = {document_id: document.measured() for document_id, document in documents.items()}
     problems = [*_matching(submission, documents), *_consistency(submission, documents)]
     if problems:
         raise Failure(problems)
@@ -65,17 +63,6 @@ def provide_and_register(
 
 def _storable(entry: DocumentEntry) -> bool:
     return entry.unique_id is not None and entry.unique_id.fault is None
-
-
-def _measured(document: Document) -> Document:
-    """With its SHA-1 and size, computed where nobody has done so."""
-    if document.sha1:
-        return document
-    digest, size = hashlib.sha1(usedforsecurity=False), 0
-    for chunk in document.chunks():
-        digest.update(chunk)
-        size += len(chunk)
-    return replace(document, sha1=digest.hexdigest(), size=size)
 
 
 def _matching(submission: Submission, documents: Mapping[str, Document]) -> Iterator[Problem]:
@@ -173,21 +160,12 @@ def _room_for(documents: Mapping[str, Document]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         _log.error("no space for %d documents", len(documents))
         raise fail(
             ErrorCode.REPOSITORY_OUT_OF_RESOURCES, f"no space is left to store {len(documents)} documents"
         ) from error
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether a file system or a database has no room left (SQLITE_FULL; PostgreSQL class 53)."""
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    driver = getattr(error, "orig", None)
-    state = str(getattr(driver, "sqlstate", None) or "")
-    return getattr(driver, "sqlite_errorname", "") == "SQLITE_FULL" or state.startswith("53")
 
 
 def _register(submission: Submission, staged: Staged, store: Documents, register: Register) -> Outcome:

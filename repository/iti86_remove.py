@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from repository.documents import Documents, Stored
+from repository.catalogue import Stored
+from repository.documents import Documents
 from repository.holds import Hold, Holds
 from repository.tables import State
 from xds.messages import DocumentRequest, Outcome

@@ -20,7 +20,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from repository.documents import Documents, Staged, Stored
+from repository.catalogue import Stored
+from repository.documents import Documents, Staged
 from repository.tables import State
 from schemas import rim
 from xds.metadata import DocumentEntry
@@ -62,7 +63,7 @@ def sweep(
     committed = discarded = 0
     for one in unsettled:
         if one.state is State.REMOVED:
-            store.discard(Staged(keys=(one.key,)))
+            store.discard(Staged.of([one]))
             discarded += 1
             continue
         if one.state is State.PENDING and one.staged_at >= before:
@@ -77,10 +78,10 @@ def sweep(
             _log.exception("the registry can not be asked: %d documents wait for the next sweep", len(unsettled))
             break
         if registered and store.has_bytes(one):
-            store.commit(Staged(keys=(one.key,)))
+            store.commit(Staged.of([one]))
             committed += 1
         elif one.staged_at < before:
-            store.discard(Staged(keys=(one.key,)))
+            store.discard(Staged.of([one]))
             discarded += 1
     swept = Swept(committed=committed, discarded=discarded, left=len(unsettled) - committed - discarded)
     if committed or discarded:

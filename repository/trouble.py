@@ -20,7 +20,7 @@ def code_of(error: BaseException | None) -> tuple[ErrorCode, str]:
     """The code (ITI TF-3 Table 4.2.4.1-2), and what the sender is told of it."""
     if isinstance(error, PoolTimeoutError) or _is_busy(error):
         return ErrorCode.REPOSITORY_BUSY, "the repository is busy; send it again later"
-    if isinstance(error, MemoryError) or _is_full(error):
+    if isinstance(error, MemoryError) or is_full(error):
         return ErrorCode.REPOSITORY_OUT_OF_RESOURCES, "the repository has no room left"
     return ErrorCode.REPOSITORY_ERROR, "internal error"
 
@@ -30,7 +30,8 @@ def _is_busy(error: BaseException | None) -> bool:
     return sqlite.startswith(_BUSY_SQLITE) or postgresql in _BUSY_POSTGRESQL
 
 
-def _is_full(error: BaseException | None) -> bool:
+def is_full(error: BaseException | None) -> bool:
+    """Whether a file system or a database has no room left (SQLITE_FULL; PostgreSQL class 53), or this process."""
     if isinstance(error, OSError):
         return error.errno in _FULL
     sqlite, postgresql = _driver_says(error)
@@ -39,5 +40,5 @@ def _is_full(error: BaseException | None) -> bool:
 
 def _driver_says(error: BaseException | None) -> tuple[str, str]:
     """The name that SQLite gives its error, and the SQLSTATE of PostgreSQL; "" where there is none."""
-    driver = error.orig if isinstance(error, DBAPIError) else None
+    driver = error.orig if isinstance(error, DBAPIError) else error
     return str(getattr(driver, "sqlite_errorname", None) or ""), str(getattr(driver, "sqlstate", None) or "")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from database.writing import Committed
 from registry.codes import load as load_codes
 from registry.rules import Strictness
 from registry.store import Store
@@ -33,7 +34,9 @@ from xds.transactions import Feed, Provide, Query, Register
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
+    from repository.documents import Documents
     from repository.iti43_retrieve import OnDemand
+    from repository.objects import Objects
     from server.health import Check, Readiness
     from server.metrics import Metrics
 
@@ -136,7 +139,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         from repository import iti43_retrieve, iti86_remove
         from repository.service import service as repository_service
 
-        local = local_repository(config, domain, register, query, sweeping=listen)
+        local = local_repository(config, domain, register, query, sweeping=listen, metrics=metrics)
         documents, repository_unique_id = domain.parts["documents"], config.repository.unique_id
         retrieve = partial(
             iti43_retrieve.retrieve,
@@ -318,7 +321,7 @@ def feed_listener(settings: Registry, feed: Feed, answered: Callable[[str, str],
 
 
 def open_registry(
-    config: Config, affinity: AffinityDomain, committed: Callable[[int], None] = lambda units: None
+    config: Config, affinity: AffinityDomain, committed: Committed = lambda units, waiting: None
 ) -> Store:
     """The registry's database, brought up to date."""
     from registry import schema
@@ -338,21 +341,30 @@ class LocalRepository:
 
 
 def local_repository(
-    config: Config, domain: Domain, register: Register | None, query: Query | None, *, sweeping: bool
+    config: Config,
+    domain: Domain,
+    register: Register | None,
+    query: Query | None,
+    *,
+    sweeping: bool,
+    metrics: Metrics,
 ) -> LocalRepository:
     """The repository's ITI-41 over its own store, in front of the registry of this process or of a remote one."""
     from registry.client import client as registry_client
-    from repository import iti41_provide_and_register, schema, sweep
-    from repository.documents import Documents
+    from repository import iti41_provide_and_register, sweep
     from repository.holds import Holds
+    from repository.objects import Objects
     from server.health import answers, can_be_written, http_answers
+    from server.stock import Stock
 
     settings = config.repository
-    engine = schema.connect(config.database_url("repository"))
-    schema.upgrade(engine)
-    documents = domain.parts["documents"] = Documents(engine, config.content_directory("repository"))
-    domain.parts["holds"] = Holds(engine, today=lambda: now().date())
-    domain.closing.append(engine.dispose)
+    documents = domain.parts["documents"] = open_documents(config, damaged=metrics.damaged)
+    for place in documents.places.values():
+        if isinstance(place, Objects):
+            domain.checks["repository objects"] = place.check
+    engine = documents.catalogue.database.engine
+    holds = domain.parts["holds"] = Holds(engine, today=lambda: now().date())
+    domain.closing += [documents.close, holds.close]
     domain.checks["repository database"] = answers(engine)
     domain.checks["repository directory"] = can_be_written(config.content_directory("repository"))
     if settings.registry_url:
@@ -363,7 +375,7 @@ def local_repository(
     if register is None or query is None:
         raise ConfigError("repository.registry_url is empty, and this process runs no registry")
     if sweeping:
-        settle = partial(
+        sweep_once = partial(
             sweep.sweep,
             store=documents,
             query=query,
@@ -372,6 +384,13 @@ def local_repository(
             began=_BEGAN,
             grace_s=settings.sweep_grace_s,
         )
+        stock = Stock(documents, metrics.stock, now=time.monotonic)
+
+        def settle() -> sweep.Swept:
+            swept = sweep_once()
+            stock.tell()
+            return swept
+
         # What a crash left behind is settled before anything new comes in.
         settle()
         if settings.sweep_interval_s:
@@ -384,6 +403,42 @@ def local_repository(
         repository_unique_id=settings.unique_id,
     )
     return LocalRepository(provide=provide, query=query)
+
+
+def open_documents(config: Config, *, damaged: Callable[[], None] = lambda: None) -> Documents:
+    """The repository's content store, its database brought up to date."""
+    from repository import schema
+    from repository.documents import Documents
+
+    engine = schema.connect(config.database_url("repository"))
+    schema.upgrade(engine)
+    return Documents(
+        engine,
+        config.content_directory("repository"),
+        place=_objects(config),
+        in_catalogue_bytes=config.repository.in_catalogue_bytes,
+        damaged=damaged,
+    )
+
+
+def _objects(config: Config) -> Objects | None:
+    """The S3-compatible service that keeps the larger documents, if one does."""
+    settings = config.repository
+    if settings.store != "s3":
+        return None
+    from repository.objects import Objects, Service
+
+    return Objects(
+        Service(
+            endpoint=settings.s3_endpoint,
+            bucket=settings.s3_bucket,
+            prefix=settings.s3_prefix,
+            region=settings.s3_region,
+            access_key_id=settings.s3_access_key_id,
+            secret_access_key=settings.s3_secret_access_key,
+            timeout_s=settings.s3_timeout_s,
+        )
+    )
 
 
 def on_demand(config: Config, repository: LocalRepository, directory: Path) -> OnDemand | None:

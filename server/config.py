@@ -112,6 +112,17 @@ class Repository:
     unique_id: str = key("1.3.6.1.4.1.21367.13.1", "repositoryUniqueId: an OID of your own")
     database: str = key("", "SQLAlchemy URL of the catalogue; empty: SQLite below server.directory")
     directory: str = key("", "where documents are kept; empty: below server.directory")
+    in_catalogue_bytes: int = key(
+        64 * 1024, "documents of up to so many bytes are kept in the catalogue, which makes many durable with one sync"
+    )
+    store: str = key("files", "where larger documents are kept: files (below repository.directory), or s3")
+    s3_endpoint: str = key("", "URL of an S3-compatible service")
+    s3_bucket: str = key("", "bucket of the documents, which must be there")
+    s3_prefix: str = key("", "what the names of the documents' objects begin with, before a slash")
+    s3_region: str = key("us-east-1", "region of the bucket")
+    s3_access_key_id: str = key("", "access key; empty: AWS_ACCESS_KEY_ID of the environment")
+    s3_secret_access_key: str = key("", "its secret; empty: AWS_SECRET_ACCESS_KEY of the environment")
+    s3_timeout_s: float = key(60.0, "longest time that the service may take for one request, in seconds")
     registry_url: str = key("", "ITI-42 endpoint of a remote registry; empty: the registry of this process")
     options: str = key("remove-documents", "which transactions beside ITI-41 and ITI-43 are offered: ITI-86")
     retention_days: int = key(0, "how long no document may be removed after it was stored, in days; 0: it may at once")
@@ -235,6 +246,7 @@ _CHOICES = {
     **{("strictness", name): _LEVELS for name in tunable.RULES},
     ("registry", "unknown_patient"): ("empty", "error"),
     ("server", "packaging"): ("strict", "lenient"),
+    ("repository", "store"): ("files", "s3"),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("registry", "patients"): ("known", "open"),
@@ -281,7 +293,16 @@ def _check_repository(repository: Repository) -> None:
     for unique_id, url in repository.other_urls.items():
         if Oid(unique_id).fault or not url.startswith(("http://", "https://")):
             raise ConfigError(f"repository.others: {unique_id + '=' + url!r} is not of the form OID=URL")
-    for name in ("registry_timeout_s", "on_demand_timeout_s", "on_demand_max_bytes"):
+    if repository.in_catalogue_bytes < 0:
+        raise ConfigError(f"repository.in_catalogue_bytes is {repository.in_catalogue_bytes}; it cannot be less than 0")
+    if repository.store == "s3":
+        if not repository.s3_endpoint.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"repository.s3_endpoint: {repository.s3_endpoint!r} is no URL, and repository.store is s3"
+            )
+        if not repository.s3_bucket:
+            raise ConfigError("repository.s3_bucket is empty, and repository.store is s3")
+    for name in ("registry_timeout_s", "on_demand_timeout_s", "on_demand_max_bytes", "s3_timeout_s"):
         if getattr(repository, name) <= 0:
             raise ConfigError(f"repository.{name} is {getattr(repository, name)}; it must be more than 0")
     if repository.retention_days < 0:

@@ -1,4 +1,4 @@
-"""Where received parts go: small ones to memory, others to files, while their size and SHA-1 are computed."""
+"""Where received parts go: small ones to memory, others to files, while their size and hashes are computed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sink:
 
     def __init__(self, spool: Spool, *, name: str, mime_type: str, transfer_encoding: str, max_bytes: int) -> None:
         self._spool, self._name, self._mime_type, self._max_bytes = spool, name, mime_type, max_bytes
-        self._sha1 = hashlib.sha1(usedforsecurity=False)
+        self._sha1, self._sha256 = hashlib.sha1(usedforsecurity=False), hashlib.sha256()
         self._size = 0
         self._memory: list[bytes] = []
         self._file: BinaryIO | None = None
@@ -56,6 +56,7 @@ class Sink:
         return Document(
             size=self._size,
             sha1=self._sha1.hexdigest(),
+            sha256=self._sha256.hexdigest(),
             mime_type=self._mime_type,
             open=(lambda: io.BytesIO(content)) if path is None else (lambda: path.open("rb")),
             path=path,
@@ -73,6 +74,7 @@ class Sink:
                 "Sender", f"part {self._name!r} is larger than the limit of {self._max_bytes} bytes", http_status=413
             )
         self._sha1.update(data)
+        self._sha256.update(data)
         if self._file is None:
             if self._size <= self._spool.memory_bytes and self._spool.reserve(len(data)):
                 self._memory.append(data)
@@ -128,10 +130,16 @@ class Spool:
     def close(self) -> None:
         for sink in self._sinks:
             sink.abort()
+        failed: OSError | None = None
         for path in self._files:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                failed = error
         self._files.clear()
         self._sinks.clear()
+        if failed is not None:
+            raise failed
 
 
 def _write(file: BinaryIO, data: bytes) -> None:

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
 from benchmarks import postgres as real_postgres
+from benchmarks import seaweed
 from registry.schema import upgrade
 from registry.store import open_engine
+from repository.objects import Service
 from server.compose import Domain
 from server.config import Config
 from server.embedded import serving
@@ -51,6 +53,13 @@ def postgres() -> Iterator[real_postgres.Cluster]:
     """A PostgreSQL server of the tests' own. What it has stored need not survive a power failure."""
     with real_postgres.serving(fsync="off", synchronous_commit="off", full_page_writes="off") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def object_storage() -> Iterator[Service]:
+    """A real S3-compatible service of the tests' own: SeaweedFS."""
+    with seaweed.serving() as service:
+        yield service
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "xds": (set(), set()),
     "schemas": ({"xds"}, {"lxml"}),
     "soap": ({"xds"}, {"lxml", "spyne", "six"}),
-    "registry": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic", "lxml", "zstandard"}),
+    "database": ({"xds"}, {"sqlalchemy", "alembic"}),
+    "registry": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "lxml", "zstandard"}),
     "feeds": ({"xds", "schemas", "soap"}, {"hl7", "lxml"}),
-    "repository": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic", "lxml"}),
-    "imaging": ({"xds", "schemas", "soap"}, {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL"}),
+    "repository": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "lxml", "obstore"}),
+    "imaging": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL"}),
     "server": (
-        {"xds", "schemas", "soap", "registry", "repository", "imaging", "feeds"},
+        {"xds", "schemas", "soap", "database", "registry", "repository", "imaging", "feeds"},
         {"click", "rich", "httpx", "uvicorn", "uvloop", "httptools", "prometheus_client"},
     ),
 }

@@ -13,8 +13,11 @@ from torture.serving import Disk, until
 
 #: KILL: the processes die. POWER: what was not synced is gone as well.
 Crash = Literal["KILL", "POWER"]
-#: One that stays in memory on its way, one that is spooled to a file, and one without bytes.
-DOCUMENTS = (os.urandom(20_000), os.urandom(200_000), b"")
+
+
+def documents() -> tuple[bytes, ...]:
+    """Ones that go to the catalogue, the other of them without bytes, and two that become files; nobody has seen them before."""
+    return os.urandom(20_000), os.urandom(200_000), b"", os.urandom(100_000)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +55,7 @@ def every_promise(steps: Sequence[str]) -> Iterator[int]:
 def crash_at_each_step_of_the_sweep(domain: Domain, disk: Disk, crash: Crash) -> Crashes:
     """Submissions that end after their registration, and before it; then the server dies at each step of settling them."""
     sources = domain.sources
-    sources.ledger.append(sources.submit(DOCUMENTS))
+    sources.ledger.append(sources.submit(documents()))
     result = Crashes(steps=[])
 
     def settle_and_die(number: int) -> bool:
@@ -67,9 +70,9 @@ def crash_at_each_step_of_the_sweep(domain: Domain, disk: Disk, crash: Crash) ->
 
     def leave_behind() -> None:
         """Of one the registry has an entry, of the other one none: by where the processes died."""
-        for where in ("sync 2 repository.sqlite", "write 1 registry.sqlite"):
+        for where in ("sync 1 registry.sqlite", "write 1 registry.sqlite"):
             disk.fail(f"KILL {where}")
-            sources.ledger.append(sources.submit(DOCUMENTS))
+            sources.ledger.append(sources.submit(documents()))
             domain.repository.is_dead()
             disk.work()
             domain.repository.start()
@@ -98,12 +101,12 @@ def crash_at_each_step(
     sources = domain.sources
 
     def submit() -> load.Sent:
-        sent = sources.submit(DOCUMENTS, spoiled=refused)
+        sent = sources.submit(documents(), spoiled=refused)
         sources.ledger.append(sent)
         return sent
 
     # What is only done once is done before.
-    sources.ledger.append(sources.submit(DOCUMENTS))
+    sources.ledger.append(sources.submit(documents()))
     submit()
     result = Crashes(steps=steps_of(disk, submit))
     for number in at(result.steps):

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.messages import patient, submission
 from registry.client import client as registry_client
@@ -269,26 +269,32 @@ def unknown_entries(sources: Sources, sent: Sequence[Sent]) -> list[str]:
 
 def unsettled(data: Path) -> int:
     """How many rows of the catalogue wait for the sweep."""
-    return sum(state != "available" for state in _rows(data).values())
+    return sum(state != "available" for state, _, _ in _rows(data))
 
 
 def orphans(data: Path) -> list[str]:
-    """Files without a row, rows without a file, and what is left of unfinished messages."""
-    rows, files = (
-        set(_rows(data)),
-        {path.name for path in (data / "repository" / "content").rglob("*") if path.is_file()},
-    )
-    staging = [path.name for path in (data / "repository" / "staging").iterdir()]
-    return [
-        *(f"file without a row: {name}" for name in files - rows),
-        *(f"row without a file: {name}" for name in rows - files),
-        *(f"left in staging: {name}" for name in staging),
-    ]
+    """Copies without a row, rows without a copy, and what is left of unfinished messages."""
+    rows = _rows(data)
+    found = []
+    files = {path.name for path in (data / "repository" / "content").rglob("*") if path.is_file()}
+    for place, copies in (("files", files), ("catalogue", _small_copies(data))):
+        named = {copy for _, its_place, copy in rows if its_place == place}
+        found += [f"in {place} without a row: {copy}" for copy in copies - named]
+        found += [f"row without its copy in {place}: {copy}" for copy in named - copies]
+    return [*found, *(f"left in staging: {path.name}" for path in (data / "repository" / "staging").iterdir())]
 
 
-def _rows(data: Path) -> dict[str, str]:
+def _rows(data: Path) -> list[tuple[str, str, str]]:
+    return _catalogue(data, "SELECT state, place, copy FROM stored_document")
+
+
+def _small_copies(data: Path) -> set[str]:
+    return {copy for (copy,) in _catalogue(data, "SELECT copy FROM small_copy")}
+
+
+def _catalogue(data: Path, statement: str) -> list[Any]:
     with closing(sqlite3.connect(f"file:{data / 'repository.sqlite'}?mode=ro", uri=True, timeout=60)) as connection:
-        return dict(connection.execute("SELECT key, state FROM stored_document"))
+        return connection.execute(statement).fetchall()
 
 
 def _batches(all_of_them: list[str]) -> Iterator[list[str]]:

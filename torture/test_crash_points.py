@@ -21,7 +21,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
 
 
-@pytest.mark.parametrize(("crash", "refused"), [("KILL", False), ("POWER", False), ("KILL", True)])
+@pytest.mark.parametrize(("crash", "refused"), [("KILL", False), ("POWER", False), ("KILL", True), ("POWER", True)])
 def test_nothing_is_lost_or_there_by_half_whatever_step_is_the_last(
     library: Path, tmp_path: Path, crash: Crash, refused: bool
 ) -> None:

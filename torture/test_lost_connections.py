@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks import postgres
-from registry.database import Database, DatabaseLost, DatabaseUnreachable, open_engine
+from database.connections import Database, DatabaseLost, DatabaseUnreachable, open_engine
 
 _ONE = sa.select(sa.literal(1))
 _TABLE = sa.Table("written", sa.MetaData(), sa.Column("name", sa.Text, primary_key=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ from xds.vocabulary import ResponseStatus
 class Document:
     """Bytes of known size that can be read from the start as often as wanted; they are never required to be in memory.
 
-    `size` in bytes; `sha1` 40 lower-case hex digits, or "" where nobody has computed it (a DICOM instance on its way out).
+    `size` in bytes; `sha1` 40 and `sha256` 64 lower-case hex digits, or "" where nobody has computed it.
     `path` names a file that the receiver may take over by renaming it; None where the bytes have no file of their own.
     """
 
@@ -26,6 +26,7 @@ class Document:
     mime_type: str
     open: Callable[[], BinaryIO]
     path: Path | None = None
+    sha256: str = ""
 
     @classmethod
     def of(cls, content: bytes, mime_type: str) -> Document:
@@ -35,7 +36,19 @@ class Document:
             sha1=hashlib.sha1(content, usedforsecurity=False).hexdigest(),
             mime_type=mime_type,
             open=lambda: io.BytesIO(content),
+            sha256=hashlib.sha256(content).hexdigest(),
         )
+
+    def measured(self) -> Document:
+        """With its size and hashes, computed where nobody has done so."""
+        if self.sha1 and self.sha256:
+            return self
+        sha1, sha256, size = hashlib.sha1(usedforsecurity=False), hashlib.sha256(), 0
+        for chunk in self.chunks():
+            sha1.update(chunk)
+            sha256.update(chunk)
+            size += len(chunk)
+        return replace(self, sha1=sha1.hexdigest(), sha256=sha256.hexdigest(), size=size)
 
     def chunks(self, chunk_bytes: int = 512 * 1024) -> Iterator[bytes]:
         """The bytes, in order, in pieces of at most `chunk_bytes`."""

@@ -16,7 +16,22 @@ from server.options import Refused, config_option, json_option, worded
 from xds.values import UniqueId
 
 if TYPE_CHECKING:
+    from repository.documents import Documents
     from repository.holds import Holds
+
+
+@contextmanager
+def _open_documents(config_path: Path | None) -> Iterator[Documents]:
+    """The content store of this configuration."""
+    from server.compose import open_documents
+
+    config = load(config_path)
+    Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    documents = open_documents(config)
+    try:
+        yield documents
+    finally:
+        documents.close()
 
 
 @contextmanager
@@ -31,7 +46,11 @@ def _open_holds(config_path: Path | None) -> Iterator[Holds]:
     engine = schema.connect(config.database_url("repository"))
     try:
         schema.upgrade(engine)
-        yield Holds(engine, today=lambda: now().date())
+        holds = Holds(engine, today=lambda: now().date())
+        try:
+            yield holds
+        finally:
+            holds.close()
     finally:
         engine.dispose()
 
@@ -39,6 +58,80 @@ def _open_holds(config_path: Path | None) -> Iterator[Holds]:
 @click.group()
 def repository() -> None:
     """The documents that the repository keeps."""
+
+
+@repository.command("status")
+@config_option
+@json_option
+@worded
+def status(config_path: Path | None, json_output: bool) -> None:
+    """Count the stored documents by state, and by the place of their bytes.
+
+    Pending and quarantined documents wait for the registry's word, removed ones for their bytes to go: the sweep settles them.
+
+    \b
+    xdsi repository status
+    """
+    with _open_documents(config_path) as documents:
+        found = documents.catalogue.counts()
+    counts = sorted(found, key=lambda one: (one.state, one.place))
+    if json_output:
+        show.as_json(counts)
+    else:
+        cells = [(one.state.value, one.place, one.documents, one.size) for one in counts]
+        total = sum(one.documents for one in counts)
+        show.as_table(show.counted(total, "document"), ("state", "place", "documents", "bytes"), cells)
+
+
+@repository.command("scrub")
+@config_option
+@json_option
+@worded
+def scrub_command(config_path: Path | None, json_output: bool) -> None:
+    """Read all stored documents, and report what is damaged and what is nobody's. Nothing is changed.
+
+    It may run while the server does. The exit status is 1 where anything was found.
+
+    \b
+    xdsi repository scrub
+    xdsi repository scrub --json > scrub.json
+    """
+    from repository.catalogue import Stored
+    from repository.scrub import scrub
+
+    with _open_documents(config_path) as documents:
+        total = sum(one.documents for one in documents.catalogue.counts())
+        with show.progress("documents", total) as step:
+
+            def looked_at(stored: Stored) -> None:
+                step()
+
+            report = scrub(documents, looked_at=looked_at)
+    if json_output:
+        show.as_json(
+            {
+                "documents": report.documents,
+                "bytes": report.size,
+                "unsettled": report.unsettled,
+                "damaged": report.damaged,
+                "orphans": report.orphans,
+            }
+        )
+    else:
+        if report.damaged:
+            damaged = [(one.document_unique_id, one.place, one.copy, one.fault) for one in report.damaged]
+            show.as_table(
+                show.counted(len(damaged), "damaged document"), ("document", "place", "copy", "fault"), damaged
+            )
+        if report.orphans:
+            orphans = [(one.place, one.copy) for one in report.orphans]
+            show.as_table(show.counted(len(orphans), "orphan"), ("place", "copy"), orphans)
+        click.echo(
+            f"{show.counted(report.documents, 'document')} read, {report.size:,} bytes: {len(report.damaged)} damaged,"
+            f" {show.counted(len(report.orphans), 'orphan')}, {report.unsettled} unsettled"
+        )
+    if not report.whole:
+        raise SystemExit(1)
 
 
 @repository.command("hold")

@@ -21,7 +21,7 @@ from sqlalchemy import insert, select
 from benchmarks import racer
 from benchmarks.messages import new_oid, patient, submission
 from benchmarks.racer import Change, Outcome, new_uuid
-from registry.database import Connection, Database
+from database.connections import Connection, Database
 from registry.iti18_stored_query import stored_query
 from registry.iti42_register import register, register_later
 from registry.iti62_remove import MAX_OBJECTS, remove

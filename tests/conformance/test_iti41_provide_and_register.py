@@ -101,7 +101,10 @@ class Actors:
 def actors(tmp_path: Path) -> Iterator[Actors]:
     engine = connect(f"sqlite:///{tmp_path / 'catalogue.db'}")
     upgrade(engine)
-    yield Actors(engine, Documents(engine, tmp_path / "store"), Registry())
+    # Everything as files, so that a test sees what is left.
+    store = Documents(engine, tmp_path / "store", in_catalogue_bytes=-1)
+    yield Actors(engine, store, Registry())
+    store.close()
     engine.dispose()
 
 
@@ -326,7 +329,8 @@ def test_while_another_writes_the_catalogue_for_too_long_the_repository_is_busy(
     """ITI TF-3 Table 4.2.4.1-2, XDSRepositoryBusy; nothing is stored, and the same message succeeds later."""
     engine = connect(f"sqlite:///{tmp_path / 'catalogue.db'}", busy_timeout_s=0.05)
     upgrade(engine)
-    actors = Actors(engine, Documents(engine, tmp_path / "store"), Registry())
+    store = Documents(engine, tmp_path / "store")
+    actors = Actors(engine, store, Registry())
     other = sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     (problem,) = wired(actors).problems
@@ -336,7 +340,7 @@ def test_while_another_writes_the_catalogue_for_too_long_the_repository_is_busy(
     other.rollback()
     other.close()
     assert wired(actors).succeeded
-    engine.dispose()
+    store.close()
 
 
 def test_a_catalogue_without_room_is_a_repository_out_of_resources(actors: Actors, tmp_path: Path) -> None:

@@ -60,15 +60,16 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     upgrade(engine)
     store = Documents(engine, config.content_directory("repository"))
     store.commit(store.stage({f"1.2.{one}": Document.of(content(one), "text/plain") for one in range(NUMBER)}))
-    engine.dispose()
+    store.close()
     return config
 
 
 @pytest.fixture
 def store(config: Config) -> Iterator[Documents]:
     engine = connect(config.database_url("repository"))
-    yield Documents(engine, config.content_directory("repository"))
-    engine.dispose()
+    made = Documents(engine, config.content_directory("repository"))
+    yield made
+    made.close()
 
 
 class Opened:

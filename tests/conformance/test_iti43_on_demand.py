@@ -311,7 +311,7 @@ def test_a_registry_that_does_not_answer_is_asked_once_for_a_message(tmp_path: P
     requests = [DocumentRequest(repository_unique_id=OUR_ID, document_unique_id=f"1.2.{n}") for n in range(3)]
     store = Documents(engine, tmp_path / "store")
     answers = list(retrieve(requests, store=store, repository_unique_id=OUR_ID, on_demand=make))
-    engine.dispose()
+    store.close()
     assert [(one.code, one.location) for one in answers if isinstance(one, Problem)] == [
         ("XDSRegistryNotAvailable", f"1.2.{n}") for n in range(3)
     ]

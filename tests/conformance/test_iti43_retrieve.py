@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[Documents]:
     store = Documents(engine, tmp_path / "store")
     store.commit(store.stage({"1.2.1": LETTER, "1.2.2": SCAN}))
     yield store
-    engine.dispose()
+    store.close()
 
 
 @pytest.fixture

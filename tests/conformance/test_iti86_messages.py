@@ -61,16 +61,17 @@ class Repository:
     retention_days: int = 0
     heard: list[Removal] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.holds = Holds(self.engine, today=lambda: self.moment.date())
+
     def hold(self, unique_id: str) -> None:
-        Holds(self.engine, today=lambda: self.moment.date()).hold(
-            Hold(document_unique_id=unique_id, until=None, reason="Case 17")
-        )
+        self.holds.hold(Hold(document_unique_id=unique_id, until=None, reason="Case 17"))
 
     def remove(self, requests: Sequence[DocumentRequest]) -> Outcome:
         return remove(
             requests,
             store=self.store,
-            holds=Holds(self.engine, today=lambda: self.moment.date()),
+            holds=self.holds,
             repository_unique_id=OUR_ID,
             retention_days=self.retention_days,
             now=self.moment.timestamp,
@@ -137,10 +138,12 @@ def repository(database: str, tmp_path: Path) -> Iterator[Repository]:
         url = url.set(drivername="postgresql+psycopg")
     engine = connect(url.render_as_string(hide_password=False))
     upgrade(engine)
-    store = Documents(engine, tmp_path / "store", now=NOW.timestamp)
+    store = Documents(engine, tmp_path / "store", now=NOW.timestamp, in_catalogue_bytes=-1)
     store.commit(store.stage({"1.2.1": LETTER, "1.2.2": SCAN}))
-    yield Repository(engine, store)
-    engine.dispose()
+    made = Repository(engine, store)
+    yield made
+    made.holds.close()
+    store.close()
 
 
 def files(tmp_path: Path) -> list[int]:

@@ -54,15 +54,18 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def store(engine: Engine, tmp_path: Path) -> Documents:
-    made = Documents(engine, tmp_path / "store")
+def store(engine: Engine, tmp_path: Path) -> Iterator[Documents]:
+    made = Documents(engine, tmp_path / "store", in_catalogue_bytes=-1)
     made.commit(made.stage({"1.2.1": LETTER, "1.2.2": SCAN}))
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def holds(engine: Engine) -> Holds:
-    return Holds(engine, today=lambda: date(2026, 5, 1))
+def holds(engine: Engine) -> Iterator[Holds]:
+    made = Holds(engine, today=lambda: date(2026, 5, 1))
+    yield made
+    made.close()
 
 
 @pytest.fixture

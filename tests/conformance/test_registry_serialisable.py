@@ -38,7 +38,7 @@ from benchmarks.registries import (
     with_links,
     with_set,
 )
-from registry.database import Connection, Database
+from database.connections import Connection, Database
 from registry.iti42_register import register as iti42
 from registry.iti42_register import register_later
 from registry.patients import list_patients

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.messages import SIMPLE, envelope, patient, register, stored_query, submission
+from benchmarks.messages import MTOM, SIMPLE, envelope, patient, provide, register, stored_query, submission
 from soap.operations import Exchange
 from tests.interop.test_serving import children, free_port, post, served, until
 from xds.queries import FindDocuments
@@ -137,6 +137,21 @@ def test_commits_are_counted_by_the_size_of_their_groups(tmp_path: Path) -> None
             assert "Success" in post(endpoints["registry"], register(submission(patient(number), registered=True)))
         assert value_of(base_of(endpoints), "xdsi_registry_commit_group_count") == 3
         assert value_of(base_of(endpoints), "xdsi_registry_commit_group_sum") == 3
+
+
+def test_the_stored_documents_are_told_by_state_and_place(tmp_path: Path) -> None:
+    """They are counted with each sweep."""
+    settings = f"{OPEN}\n[repository]\nsweep_interval_s = 0.2"
+    with served(tmp_path, settings) as (_, endpoints):
+        base = base_of(endpoints)
+        assert value_of(base, "xdsi_documents") == 0
+        body = provide(submission(patient(1), documents=2), [b"small", b"l" * 100_000])
+        assert "Success" in post(endpoints["repository"], body, MTOM)
+        until(lambda: value_of(base, "xdsi_documents", state="available") == 2)
+        assert value_of(base, "xdsi_documents", place="catalogue") == 1
+        assert value_of(base, "xdsi_document_bytes", place="files") == 100_000
+        assert value_of(base, "xdsi_document_bytes", place="catalogue") == 5
+        assert value_of(base, "xdsi_staging_bytes") == 0
 
 
 def test_a_client_that_goes_away_is_counted_as_such(tmp_path: Path) -> None:

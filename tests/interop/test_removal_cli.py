@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from repository.objects import Objects, Service
 from server.config import Config, Registry
 from server.embedded import serving
 from tests.interop.test_lifecycle_cli import PATIENT, Shell
@@ -20,13 +21,14 @@ SOUTH = "1.2.3.4.78"
 
 
 @contextmanager
-def domain(directory: Path, **registry: Any) -> Iterator[Shell]:
+def domain(directory: Path, *, repository: Mapping[str, Any] | None = None, **registry: Any) -> Iterator[Shell]:
     data = directory / "data"
     config = Config()
     config = replace(
         config,
         server=replace(config.server, directory=str(data)),
         registry=replace(config.registry, patients="open", **registry),
+        repository=replace(config.repository, **(repository or {})),
     )
     with serving(config) as served:
         yield Shell(directory, data, served.endpoints)
@@ -136,3 +138,64 @@ def test_several_repositories_are_asked_each_for_its_own(shell: Shell, tmp_path:
         refused = shell.run("remove-documents", north, "1.2.3.4.79/5.5", *named, status=1).stderr
         assert "say where repository 1.2.3.4.79 is: --repository 1.2.3.4.79=URL" in refused
         assert shell.run("remove-documents", north, f"{SOUTH}/{south}", *named).stdout == "2 documents removed\n"
+
+
+# --- what is stored ---------------------------------------------------------------------------------------------------
+
+
+def test_the_stored_documents_are_counted_and_read_while_the_server_runs(shell: Shell) -> None:
+    shell.submit("one")
+    shell.submit("two" * 50_000)
+    counts = json.loads(shell.run("repository", "status", "--json").stdout)
+    assert counts == [
+        {"state": "available", "place": "catalogue", "documents": 1, "size": 3},
+        {"state": "available", "place": "files", "documents": 1, "size": 150_000},
+    ]
+    assert "2 documents" in shell.run("repository", "status").stdout
+    whole = shell.run("repository", "scrub").stdout
+    assert whole == "2 documents read, 150,003 bytes: 0 damaged, 0 orphans, 0 unsettled\n"
+
+
+def test_a_scrub_names_what_is_damaged_and_what_is_nobodys(shell: Shell, tmp_path: Path) -> None:
+    letter = shell.submit("two" * 50_000)
+    content = tmp_path / "data" / "repository" / "content"
+    (file,) = [path for path in content.rglob("*") if path.is_file()]
+    file.write_bytes(b"two" * 49_999 + b"twO")
+    stray = "0123" + "a" * 28
+    (content / "01" / "23").mkdir(parents=True)
+    (content / "01" / "23" / stray).write_bytes(b"stray")
+    found = json.loads(shell.run("repository", "scrub", "--json", status=1).stdout)
+    assert found["orphans"] == [{"place": "files", "copy": stray}]
+    (damaged,) = found["damaged"]
+    assert (damaged["document_unique_id"], damaged["copy"]) == (letter["unique_id"], file.name)
+    assert damaged["fault"].startswith("its bytes have the SHA-256 ")
+    told = shell.run("repository", "scrub", status=1).stdout
+    assert letter["unique_id"] in told and stray in told
+    assert told.endswith("1 document read, 150,000 bytes: 1 damaged, 1 orphan, 0 unsettled\n")
+
+
+def test_documents_in_an_object_storage_are_submitted_retrieved_and_removed(
+    tmp_path: Path, object_storage: Service
+) -> None:
+    """Over SOAP, with `[repository] store = "s3"`; small ones stay in the catalogue."""
+    settings = {
+        "store": "s3",
+        "s3_endpoint": object_storage.endpoint,
+        "s3_bucket": object_storage.bucket,
+        "s3_prefix": tmp_path.name,
+        "s3_access_key_id": object_storage.access_key_id,
+        "s3_secret_access_key": object_storage.secret_access_key,
+    }
+    with domain(tmp_path, repository=settings) as shell:
+        shell.environment |= {f"XDSI__REPOSITORY__{name.upper()}": value for name, value in settings.items()}
+        small, large = shell.submit("one"), shell.submit("two" * 50_000)
+        counts = json.loads(shell.run("repository", "status", "--json").stdout)
+        assert {one["place"]: one["size"] for one in counts} == {"catalogue": 3, "objects": 150_000}
+        for letter, text in ((small, "one"), (large, "two" * 50_000)):
+            shell.run("retrieve", letter["unique_id"], "--out", "got")
+            assert text in {path.read_text() for path in (tmp_path / "got").iterdir()}
+        assert "0 damaged, 0 orphans" in shell.run("repository", "scrub").stdout
+        shell.run("remove", *everything(shell), "--with-documents")
+        assert "XDSDocumentUniqueIdError" in shell.run("retrieve", large["unique_id"], status=1).stderr
+        assert json.loads(shell.run("repository", "status", "--json").stdout) == []
+    assert list(Objects(replace(object_storage, prefix=tmp_path.name)).names()) == []

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.messages import patient, submission
 from torture import sources as load
-from torture.crashes import DOCUMENTS, crash_at_each_step, every_promise
+from torture.crashes import crash_at_each_step, documents, every_promise
 from torture.kills import TOPOLOGIES, Domain, kill_again_and_again, one_process, settle
 from torture.serving import Disk, compiled
 
@@ -62,7 +62,7 @@ def failing(disk: Disk, *rules: str) -> Iterator[None]:
 
 
 def submitted(domain: Domain, **how: bool) -> load.Sent:
-    sent = domain.sources.submit(DOCUMENTS, **how)
+    sent = domain.sources.submit(documents(), **how)
     domain.sources.ledger.append(sent)
     return sent
 
@@ -93,10 +93,11 @@ def test_a_submission_that_is_cut_off_twice_is_whole_in_the_end(library: Path, t
     disk = Disk(tmp_path / "data", library)
     with one_process(tmp_path, disk=disk, grace_s=2.0) as domain:
         sources = domain.sources
-        one = submission(patient(1), documents=len(DOCUMENTS))
+        given = documents()
+        one = submission(patient(1), documents=len(given))
         for where in ("rename 1 repository/", "sync 1 registry.sqlite"):
             disk.fail(f"KILL {where}")
-            sent = sources.send(one, DOCUMENTS)
+            sent = sources.send(one, given)
             domain.repository.is_dead()
             disk.work()
             domain.repository.start()

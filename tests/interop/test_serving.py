@@ -56,8 +56,8 @@ def served(directory: Path, toml: str, *arguments: str) -> Iterator[tuple[subpro
         process.stdout.close()
 
 
-def post(url: str, body: bytes) -> str:
-    request = urllib.request.Request(url, body, {"Content-Type": SIMPLE})
+def post(url: str, body: bytes, content_type: str = SIMPLE) -> str:
+    request = urllib.request.Request(url, body, {"Content-Type": content_type})
     with urllib.request.urlopen(request, timeout=30) as response:
         return str(response.read(), "utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ from torture.deaf import Manner, Relay
 from torture.kills import Domain, settle, two_servers
 from torture.sources import Sent
 
-DOCUMENTS = (b"first", b"second" * 20_000)
+
+def documents() -> tuple[bytes, bytes]:
+    """One that goes to the catalogue and one that becomes a file; nobody has seen them before."""
+    return os.urandom(5), os.urandom(120_000)
 
 
 class Between:
@@ -29,7 +33,7 @@ class Between:
         """One submission, of which the repository hears in this manner."""
         self.relay.manner = manner
         try:
-            return self.sources.submit(DOCUMENTS)
+            return self.sources.submit(documents())
         finally:
             self.relay.manner = "pass"
 
@@ -83,7 +87,7 @@ def test_nothing_of_an_unanswered_registration_is_given_out_before_the_registry_
     sources = between.sources
     between.relay.manner = "silent, registered"
     try:
-        sent = sources.submit(DOCUMENTS)
+        sent = sources.submit(documents())
         sources.ledger.append(sent)
         assert (sent.told, sources.retrieved([sent])) == ("unknown", set())
     finally:
@@ -97,7 +101,7 @@ def test_the_same_submission_may_come_again_after_a_lost_answer(between: Between
     sources = between.sources
     between.relay.manner = "cut, registered"
     try:
-        sent = sources.submit(DOCUMENTS, again=True)
+        sent = sources.submit(documents(), again=True)
     finally:
         between.relay.manner = "pass"
     assert sent.told in ("stored", "unknown")
@@ -112,7 +116,7 @@ def test_submissions_that_wait_for_a_silent_registry_hold_up_no_retrieval(tmp_pa
     with repository_before(tmp_path, patience_s=60.0) as between, ThreadPoolExecutor(20) as pool:
         stored = between.submit("pass")
         between.relay.manner = "held"
-        waiting = [pool.submit(between.sources.submit, DOCUMENTS) for _ in range(20)]
+        waiting = [pool.submit(between.sources.submit, documents()) for _ in range(20)]
         for _ in range(Config().repository.threads):
             assert between.relay.holding.acquire(timeout=60)
         assert between.sources.retrieved([stored]) == set(stored.documents)

@@ -1,4 +1,4 @@
-"""Connections to the registry's database, and statements run on them: SQLite (WAL, synchronous=FULL) or PostgreSQL.
+"""Connections to a database, and statements run on them: SQLite (WAL, synchronous=FULL) or PostgreSQL.
 
 Reads are single statements in AUTOCOMMIT. A write is one transaction that excludes every other write of the same patients and
 identifiers from its first statement on, so that what it has checked is still so when it commits.
@@ -12,13 +12,14 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Engine, NullPool, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy.sql import Executable
 
-from registry.sql import Prepared
+from database.statements import Prepared
 
 Row = tuple[Any, ...]
 #: Statements are built once for each shape: so many are more than there are shapes in use.
@@ -54,15 +55,21 @@ class DatabaseUnreachable(DatabaseLost):
     """There is no connection to the database, or it was lost before a commit: nothing was stored."""
 
 
-def open_engine(url: str, *, connections: int = 16) -> Engine:
-    """An engine for the registry's database. `sqlite:///PATH` or `postgresql://...`; the latter goes through psycopg 3."""
+def open_engine(url: str, *, connections: int = 16, busy_timeout_s: float = 30.0) -> Engine:
+    """An engine for an actor's database. `sqlite:///PATH` or `postgresql://...`; the latter goes through psycopg 3.
+
+    `busy_timeout_s` is how long a writer waits for one that is no writer of ours (SQLite).
+    """
     parsed = make_url(url)
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.update_query_dict({name: _LIBPQ[name] for name in _LIBPQ if name not in parsed.query})
     engine = create_engine(parsed, pool_size=connections, max_overflow=connections, pool_reset_on_return=None)
-    event.listen(engine, "connect", _set_up_sqlite if engine.dialect.name == "sqlite" else _set_up_postgresql)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", partial(_set_up_sqlite, busy_timeout_s))
+    else:
+        event.listen(engine, "connect", _set_up_postgresql)
     return engine
 
 
@@ -80,13 +87,13 @@ def _set_up_postgresql(connection: Any, _: object) -> None:
     connection.commit()
 
 
-def _set_up_sqlite(connection: Any, _: object) -> None:
+def _set_up_sqlite(busy_timeout_s: float, connection: Any, _: object) -> None:
     # The driver must not begin transactions of its own: a write begins with IMMEDIATE.
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",
-        "busy_timeout=30000",
+        f"busy_timeout={int(busy_timeout_s * 1000)}",
         "case_sensitive_like=ON",
         "cache_size=-65536",
         "mmap_size=1073741824",
@@ -135,7 +142,7 @@ class Connection:
 
 
 class Database:
-    """The registry's database."""
+    """A database as an actor uses it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -225,17 +232,18 @@ class Database:
         return isinstance(error, dbapi.OperationalError) and state[:2] in ("", "08", "57") and state != "57014"
 
     @contextmanager
-    def transaction(self, keys: Iterable[str]) -> Iterator[Connection]:
+    def transaction(self, keys: Iterable[str], *, durable: bool = True) -> Iterator[Connection]:
         """One transaction, committed at its end and rolled back when it is left by an exception.
 
-        No other transaction with one of the same keys runs at the same time, in whichever process. DatabaseLost where the connection
+        No other transaction with one of the same keys runs at the same time, in whichever process. One that is not `durable` is not
+        waited for until it is on disk: everybody sees it, and when the power goes it may never have been. DatabaseLost where the connection
         broke during the commit: the transaction was rolled back, or else committed without our hearing of it. DatabaseUnreachable where
         it broke before, or there was none.
         """
         with ExitStack() as stack:
             if self.is_sqlite:
                 stack.enter_context(self._file_lock())
-            fairy = self._begun(sorted(keys))
+            fairy = self._begun(sorted(keys), durable)
             stack.callback(fairy.close)
             driver: Any = fairy.driver_connection
             committing = False
@@ -251,14 +259,14 @@ class Database:
                     raise (DatabaseLost if committing else DatabaseUnreachable)(str(error)) from error
                 raise
 
-    def _begun(self, keys: Sequence[str]) -> PoolProxiedConnection:
+    def _begun(self, keys: Sequence[str], durable: bool) -> PoolProxiedConnection:
         """A connection in a transaction. Those of the pool that were lost while nobody used them are thrown away, as often as there are."""
         stale = 0 if self.is_sqlite else 2 * self.engine.pool.size()  # type: ignore[attr-defined]
         while True:
             fairy = None
             try:
                 fairy = self.engine.raw_connection()
-                self._begin(fairy.driver_connection, keys)
+                self._begin(fairy.driver_connection, keys, durable)
             except BaseException as error:
                 if fairy is not None:
                     self._give_up(fairy, error)
@@ -285,11 +293,14 @@ class Database:
         if lost:
             fairy.invalidate()
 
-    def _begin(self, driver: Any, keys: Iterable[str]) -> None:
+    def _begin(self, driver: Any, keys: Iterable[str], durable: bool) -> None:
         if self.is_sqlite:
+            driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             # The write lock is taken before the first look, so that no check can be overtaken.
             driver.execute("BEGIN IMMEDIATE")
             return
+        if not durable:
+            driver.execute("SET LOCAL synchronous_commit = off")
         # In one order for everybody, so that no two wait for each other: that of all first.
         numbers = sorted({_number(key) for key in keys})
         if len(numbers) > _MAX_LOCKS:
