@@ -102,7 +102,6 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics(os.environ.get(METRICS_VARIABLE))
     domain = Domain(app=router({}), endpoints={}, tracing=tracing(config.server))
-    domain.closing.append(domain.tracing.close)
     apps: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
@@ -182,7 +181,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         serve("/imaging", service, instances.staging, config.imaging.threads)
 
     readiness = Readiness(domain.checks)
-    domain.closing.append(readiness.close)
+    domain.closing += [readiness.close, domain.tracing.close]
     domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {})
     return domain
 

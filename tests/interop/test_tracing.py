@@ -177,7 +177,10 @@ def test_in_one_process_each_transaction_is_a_span_and_the_registration_within_a
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
     made = submission(PATIENT)
     unique_id = str(made.document_entries[0].unique_id)
-    wanted = [DocumentRequest(repository_unique_id="1.3.6.1.4.1.21367.13.1", document_unique_id=unique_id)]
+    wanted = [
+        DocumentRequest(repository_unique_id="1.3.6.1.4.1.21367.13.1", document_unique_id=one)
+        for one in (unique_id, "1.2.3.4.999")
+    ]
     with served(tmp_path, f'tracing = "otlp"\n{OPEN}') as (_, at):
         assert b"Success" in ask(at["repository"], letter(made))[1]
         assert SECRET in ask(at["repository"], retrieve(wanted))[1]
@@ -190,6 +193,9 @@ def test_in_one_process_each_transaction_is_a_span_and_the_registration_within_a
     assert {one.resource["deployment.environment.name"] for one in collector.spans} == {"test"}
     answering = collector.below(collector.of("ITI-41", "server"))["answer"]
     assert collector.below(answering)["ITI-42"].kind == "internal"
+    partial = collector.of("ITI-43", "server")
+    assert not partial.failed and partial.attributes["xdsi.ending"] == "partial"
+    assert partial.attributes["xdsi.error_codes"] == ("XDSDocumentUniqueIdError",)
     assert collector.of("RAD-69", "server").failed
     assert unlike(collector, NAME.encode(), SECRET)
 
