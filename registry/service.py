@@ -16,7 +16,6 @@ from xds.messages import Outcome, QueryResult
 from xds.metadata import Submission
 from xds.problems import ErrorCode, Failure, Problem
 from xds.transactions import Query, Remove
-from xds.vocabulary import ResponseStatus
 
 _log = logging.getLogger("xdsi.registry")
 REGISTER = "urn:ihe:iti:2007:RegisterDocumentSet-b"
@@ -101,23 +100,22 @@ def _outcome(transaction: str, work: Callable[[], Outcome | Future[Outcome]]) ->
         outcome = _refused(transaction, error)
     if isinstance(outcome, Future):
         return _later(transaction, outcome)
-    return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status)
+    return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status, codes=lambda: outcome.codes)
 
 
 def _later(transaction: str, future: Future[Outcome]) -> Reply:
     """The answer that the future holds when it is done."""
-    status = ResponseStatus.SUCCESS
+    outcome = Outcome()
 
     def body() -> Iterator[bytes]:
-        nonlocal status
+        nonlocal outcome
         try:
             outcome = future.result()
         except Exception as error:
             outcome = _refused(transaction, error)
-        status = outcome.status
         yield rs.encode_outcome(outcome)
 
-    return Reply(body=body(), ready=future, status=lambda: status)
+    return Reply(body=body(), ready=future, status=lambda: outcome.status, codes=lambda: outcome.codes)
 
 
 def _refused(transaction: str, error: Exception) -> Outcome:
@@ -133,7 +131,8 @@ def _query(name: str, transaction: str, action: str, query: Query, *, multi_pati
             result = QueryResult(outcome=Outcome.of(failure.problems))
         except Exception as error:
             result = QueryResult(outcome=Outcome.of([unforeseen(transaction, error)]))
-        return Reply(body=wire.encode_result(result), status=lambda: result.outcome.status)
+        outcome = result.outcome
+        return Reply(body=wire.encode_result(result), status=lambda: outcome.status, codes=lambda: outcome.codes)
 
     return Operation(
         name=name,

@@ -100,7 +100,7 @@ def _remove(call: Call, remove: RemoveDocuments, audit: Callable[[Removal], None
 
 
 def _answered(outcome: Outcome) -> Reply:
-    return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status)
+    return Reply(body=[rs.encode_outcome(outcome)], status=lambda: outcome.status, codes=lambda: outcome.codes)
 
 
 def _provide(call: Call, provide: Provide, submitting: Executor | None) -> Reply:
@@ -116,7 +116,12 @@ def _provide(call: Call, provide: Provide, submitting: Executor | None) -> Reply
     if submitting is None:
         return _answered(_provided(submission, documents, provide))
     future = submitting.submit(_provided, submission, documents, provide)
-    return Reply(body=_later(future), ready=future, status=lambda: future.result().status)
+    return Reply(
+        body=_later(future),
+        ready=future,
+        status=lambda: future.result().status,
+        codes=lambda: future.result().codes,
+    )
 
 
 def _read(call: Call) -> tuple[Submission, dict[str, Document]]:
@@ -163,6 +168,7 @@ def _retrieve(call: Call, retrieve: Retrieve) -> Reply:
         body=xdsb.encode_retrieve_response(outcome, retrieved),
         documents=[(content_id, one.document) for one, content_id in retrieved],
         status=lambda: outcome.status,
+        codes=lambda: outcome.codes,
     )
 
 

@@ -20,6 +20,7 @@ from registry.rules import Strictness
 from registry.store import Store
 from server.config import AffinityDomain, Config, ConfigError, Registry
 from server.http import App, Page, Probe, counted, is_loopback, router
+from server.tracing import OFF, Threads, Tracing, tracing
 from server.transport import http_transport
 from server.workers import METRICS_VARIABLE
 from soap import operations
@@ -65,6 +66,7 @@ class Domain:
     closing: list[Callable[[], None]] = field(default_factory=list)
     #: What must work for this process to be ready, by name.
     checks: dict[str, Check] = field(default_factory=dict)
+    tracing: Tracing = OFF
 
     def close(self) -> None:
         """Ends the threads, and lets go of the databases and ports."""
@@ -83,9 +85,11 @@ def describe(service: str) -> Callable[[str, str | None], bytes | None]:
     return lambda address, file: catalog.wsdl(service, address) if file is None else catalog.xsd(file, address)
 
 
-def soap_client(url: str, config: Config, *, answer_timeout_s: float = float("inf")) -> SoapClient:
+def soap_client(
+    url: str, config: Config, *, answer_timeout_s: float = float("inf"), traced: Tracing = OFF
+) -> SoapClient:
     """A client of a remote actor; what it receives is spooled below server.directory."""
-    transport = http_transport(answer_timeout_s=answer_timeout_s)
+    transport = traced.transport(http_transport(answer_timeout_s=answer_timeout_s))
     return SoapClient(url, transport, _spool(config, "client"), _limits(config))
 
 
@@ -100,17 +104,18 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
 
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     metrics = Metrics(os.environ.get(METRICS_VARIABLE))
-    domain = Domain(app=router({}), endpoints={})
+    domain = Domain(app=router({}), endpoints={}, tracing=tracing(config.server))
     apps: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
 
     def observe(exchange: Exchange) -> None:
+        domain.tracing.observe(exchange)
         metrics.exchange(exchange)
         logs.exchange(exchange)
 
     def serve(path: str, service: Service, spool: Path, threads: int) -> None:
-        executor = ThreadPoolExecutor(threads, thread_name_prefix=f"xdsi{path.replace('/', '-')}")
+        executor = Threads(threads, thread_name_prefix=f"xdsi{path.replace('/', '-')}")
         domain.executors.append(executor)
         address = base_url + path
         endpoint = Endpoint(
@@ -121,8 +126,9 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             executor=executor,
             packaging="strict" if config.server.packaging == "strict" else "lenient",
             observe=observe,
+            stage=domain.tracing.stage,
         )
-        apps[path] = counted(endpoint, metrics.in_flight.track_inprogress)
+        apps[path] = counted(domain.tracing.app(endpoint), metrics.in_flight.track_inprogress)
         domain.endpoints[path.strip("/")] = address
 
     if "registry" in config.actors:
@@ -154,7 +160,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             repository_unique_id=repository_unique_id,
             retention_days=config.repository.retention_days,
         )
-        submitting = ThreadPoolExecutor(config.repository.threads, thread_name_prefix="xdsi-submitting")
+        submitting = Threads(config.repository.threads, thread_name_prefix="xdsi-submitting")
         domain.executors.append(submitting)
         service = repository_service(
             provide=local.provide,
@@ -178,7 +184,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         serve("/imaging", service, instances.staging, config.imaging.threads)
 
     readiness = Readiness(domain.checks)
-    domain.closing.append(readiness.close)
+    domain.closing += [readiness.close, domain.tracing.close]
     domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {})
     return domain
 
@@ -269,7 +275,8 @@ def local_registry(
     def register(submission: Submission) -> Outcome:
         """As a remote registry would answer: what nobody foresaw is a problem with an incident number."""
         try:
-            return iti42_register.register(submission, **changing, **rules)
+            with domain.tracing.stage("ITI-42"):
+                return iti42_register.register(submission, **changing, **rules)
         except Failure:
             raise
         except Exception as error:
@@ -369,7 +376,8 @@ def local_repository(
     domain.checks["repository directory"] = can_be_written(config.content_directory("repository"))
     if settings.registry_url:
         domain.checks["remote registry"] = partial(http_answers, settings.registry_url)
-        soap = soap_client(settings.registry_url, config, answer_timeout_s=settings.registry_timeout_s)
+        timeout_s = settings.registry_timeout_s
+        soap = soap_client(settings.registry_url, config, answer_timeout_s=timeout_s, traced=domain.tracing)
         remote = registry_client(soap)
         register, query = remote.register, remote.query
     if register is None or query is None:

@@ -50,6 +50,12 @@ class Server:
     log_level: str = key("info", "debug, info, warning or error")
     log_format: str = key("text", "text, or json: an object on each line")
     probes: bool = key(True, "answer GET /healthz, /readyz and /metrics")
+    tracing: str = key(
+        "off", "otlp: send a trace of each exchange to a collector over OTLP/HTTP (xdsi[tracing]); or off"
+    )
+    tracing_endpoint: str = key(
+        "", "URL that traces are posted to, http://.../v1/traces; empty: as the variables OTEL_EXPORTER_OTLP_... say"
+    )
     shutdown_grace_s: int = key(30, "seconds that requests have to finish when the server is told to end")
 
 
@@ -249,6 +255,7 @@ _CHOICES = {
     ("repository", "store"): ("files", "s3"),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
+    ("server", "tracing"): ("off", "otlp"),
     ("registry", "patients"): ("known", "open"),
 }
 ACTORS = ("registry", "repository", "imaging")

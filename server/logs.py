@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -15,6 +16,8 @@ _access = logging.getLogger("xdsi.access")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: The attribute of a record that holds its fields.
 _FIELDS = "xdsi_fields"
+#: Of the trace to which belongs what is under way, in hexadecimal; "" where there is none.
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 
 def set_up(level: str, form: Format) -> None:
@@ -23,7 +26,7 @@ def set_up(level: str, form: Format) -> None:
     handler.setFormatter(Json() if form == "json" else Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # They tell statements and parameters, which are patients' data.
-    for name in ("alembic", "sqlalchemy", "httpx", "httpcore"):
+    for name in ("alembic", "sqlalchemy", "httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -51,17 +54,18 @@ def printable(text: str, most: int = 200) -> str:
 
 
 class Text(logging.Formatter):
-    """Time, level, logger, message; a traceback below."""
+    """Time, level, logger, message, the trace if there is one; a traceback below."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return _CONTROL.sub("?", super().formatMessage(record))
+        trace = trace_id.get()
+        return _CONTROL.sub("?", super().formatMessage(record)) + (f" trace_id={trace}" if trace else "")
 
 
 class Json(logging.Formatter):
-    """An object with time, level, logger, and either the fields of the record or its message; a traceback as `exception`."""
+    """An object with time, level, logger, and either the fields of the record or its message; the trace; a traceback as `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {
@@ -71,6 +75,8 @@ class Json(logging.Formatter):
             "process": record.process,
         }
         fields |= getattr(record, _FIELDS, None) or {"message": record.getMessage()}
+        if trace := trace_id.get():
+            fields["trace_id"] = trace
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields, default=str)

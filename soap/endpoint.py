@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs
@@ -38,7 +39,8 @@ class Endpoint:
     """An ASGI application. `address` is the URL that the WSDL names.
 
     `packaging`: "strict" refuses a multipart message to a SIMPLE operation and plain XML to an MTOM one (ITI TF-2 Appendix V.3.6);
-    "lenient" takes both, and answers plain XML with plain XML, documents in base64. `observe` is told of each POST when it has ended.
+    "lenient" takes both, and answers plain XML with plain XML, documents in base64. `observe` is told of each POST when it has ended;
+    each of its stages is within the context that `stage` makes: "receive", "answer", "send".
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Endpoint:
         executor: Executor,
         packaging: Packaging = "lenient",
         observe: Callable[[Exchange], None] = lambda exchange: None,
+        stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self._service, self._address, self._observe = service, address, observe
+        self._service, self._address, self._observe, self._stage = service, address, observe, stage
         self._spool_directory, self._limits, self._executor = spool_directory, limits, executor
         self._dispatcher = Dispatcher(service, strict=packaging == "strict")
 
@@ -96,25 +99,24 @@ class Endpoint:
             self._observe(exchange)
 
     async def _exchange(self, exchange: Exchange, scope: Scope, spool: Spool, receive: Receive, send: Send) -> None:
-        loop = asyncio.get_running_loop()
         answer: Answer | None
         try:
-            receiver = self._receiver(scope, spool)
-            rest = await self._receive(exchange, receiver, receive)
-            answered = await loop.run_in_executor(self._executor, self._answer, exchange, receiver, rest)
-            if isinstance(answered, Answer):
-                await _done(answered.reply.ready)
-                reply, answer = _http(answered, multipart=receiver.mtom), answered
-                first = _batch(reply.pieces)
-            else:
-                reply, answer, first = answered
+            with self._stage("receive"):
+                receiver = self._receiver(scope, spool)
+                rest = await self._receive(exchange, receiver, receive)
+            with self._stage("answer"):
+                reply, answer, first = await self._answered(exchange, receiver, rest)
         except _Disconnected:
             raise
         except Exception as error:
             reply, answer = self._fault(exchange, error), None
             first = next(reply.pieces)
-        exchange.ending = "fault" if answer is None else ENDINGS[answer.reply.status()]
-        await self._send(exchange, reply, first, receive, send)
+        if answer is None:
+            exchange.ending = "fault"
+        else:
+            exchange.ending, exchange.codes = ENDINGS[answer.reply.status()], answer.reply.codes()
+        with self._stage("send"):
+            await self._send(exchange, reply, first, receive, send)
 
     def _receiver(self, scope: Scope, spool: Spool) -> Receiver:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -159,6 +161,18 @@ class Endpoint:
                 size = 0
         return b"".join(pending)
 
+    async def _answered(
+        self, exchange: Exchange, receiver: Receiver, rest: bytes
+    ) -> tuple[HttpReply, Answer | None, bytes]:
+        """As `_answer`, when an answer that must be waited for is there."""
+        loop = asyncio.get_running_loop()
+        answered = await loop.run_in_executor(self._executor, self._answer, exchange, receiver, rest)
+        if not isinstance(answered, Answer):
+            return answered
+        await _done(answered.reply.ready)
+        reply = _http(answered, multipart=receiver.mtom)
+        return reply, answered, _batch(reply.pieces)
+
     def _answer(
         self, exchange: Exchange, receiver: Receiver, rest: bytes
     ) -> tuple[HttpReply, Answer | None, bytes] | Answer:
@@ -171,7 +185,8 @@ class Endpoint:
             envelope = receiver.envelope()
             exchange.message_id = addressing.message_id(envelope.headers)
             asked = self._dispatcher.operations.get(addressing.action(envelope.headers) or "")
-            exchange.transaction = "" if asked is None else asked.transaction
+            if asked is not None:
+                exchange.transaction, exchange.action = asked.transaction, asked.action
             answer = self._dispatcher.dispatch(Message(envelope, receiver.documents, receiver.mtom))
             if answer.reply.ready is not None:
                 return answer
@@ -187,9 +202,11 @@ class Endpoint:
             incident = exchange.incident = str(uuid.uuid4())
             _log.error("incident %s at %s", incident, self._service.name, exc_info=error)
             error = SoapFault("Receiver", f"internal error; the server's log has it as incident {incident}")
+        exchange.codes = (error.code,)
         return replying.fault_reply(error, exchange.message_id)
 
     async def _send(self, exchange: Exchange, reply: HttpReply, first: bytes, receive: Receive, send: Send) -> None:
+        exchange.http_status = reply.status
         whole = len(first) < _BATCH_BYTES
         length = len(first) if whole else reply.length
         headers = [(b"content-type", reply.content_type.encode())]

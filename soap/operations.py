@@ -40,6 +40,8 @@ class Reply:
     documents: Sequence[tuple[str, Document]] = ()
     #: What the RegistryResponse in the body says, for whoever counts; asked when the body has been made.
     status: Callable[[], ResponseStatus] = lambda: ResponseStatus.SUCCESS
+    #: And the errorCodes of its errors, each once.
+    codes: Callable[[], tuple[str, ...]] = tuple
     #: Done when the body, a small one, can be made without waiting: meanwhile the thread that answers is free for others.
     ready: Future[Any] | None = None
 
@@ -83,15 +85,19 @@ ENDINGS: Mapping[ResponseStatus, Ending] = {
 class Exchange:
     """One request and what became of it, as it is told when its last byte has been sent.
 
-    `transaction` is "" where the message did not come so far that one was found. `ending`: what the RegistryResponse said, a SOAP fault,
-    or a client that went away. `incident` is the number under which the log has what nobody foresaw. Nothing of it is the message's own
-    text but `message_id`.
+    `transaction` and `action` (wsa:Action) are "" where the message did not come so far that one was found. `ending`: what the
+    RegistryResponse said, a SOAP fault, or a client that went away; `codes`: the errorCodes of the one, the code of the other.
+    `http_status` is 0 where no answer was begun. `incident` is the number under which the log has what nobody foresaw. Nothing of it is
+    the message's own text but `message_id`, and those codes that another actor gave.
     """
 
     service: str
     transaction: str = ""
+    action: str = ""
     message_id: str | None = None
     ending: Ending = "disconnected"
+    codes: tuple[str, ...] = ()
+    http_status: int = 0
     incident: str | None = None
     seconds: float = 0.0
     bytes_in: int = 0

@@ -21,7 +21,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "imaging": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL"}),
     "server": (
         {"xds", "schemas", "soap", "database", "registry", "repository", "imaging", "feeds"},
-        {"click", "rich", "httpx", "uvicorn", "uvloop", "httptools", "prometheus_client"},
+        {"click", "rich", "httpx", "uvicorn", "uvloop", "httptools", "prometheus_client", "opentelemetry"},
     ),
 }
 
@@ -46,3 +46,7 @@ def test_a_package_imports_only_what_its_layer_may(package: str) -> None:
 
 def test_only_one_file_knows_spyne() -> None:
     assert [path.name for path in (ROOT / "soap").glob("*.py") if "spyne" in imports(path)] == ["server.py"]
+
+
+def test_only_one_file_knows_opentelemetry() -> None:
+    assert [path.name for path in (ROOT / "server").rglob("*.py") if "opentelemetry" in imports(path)] == ["otlp.py"]

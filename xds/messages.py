@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from xds.problems import Problem, Severity
+from xds.problems import Problem, Severity, errors
 from xds.vocabulary import ResponseStatus
 
 
@@ -133,6 +133,11 @@ class Outcome:
     @property
     def succeeded(self) -> bool:
         return self.status is ResponseStatus.SUCCESS
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes of the errors, each once."""
+        return tuple(dict.fromkeys(problem.code for problem in errors(self.problems)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ def test_the_environment_overrides_the_file_and_the_file_the_defaults(tmp_path: 
         ('[server]\nport = "1"', "server.port is '1'; it must be of type int"),
         ("[server]\ninsecure = 1", "server.insecure is 1; it must be of type bool"),
         ('[registry]\npatients = "some"', "registry.patients is 'some'; it must be one of known, open"),
+        ('[server]\ntracing = "zipkin"', "server.tracing is 'zipkin'; it must be one of off, otlp"),
         ("port = 1", "port stands outside of a section"),
         ("[server", "xdsi.toml"),
     ],
