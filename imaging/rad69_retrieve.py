@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator
 
-import pydicom
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-from imaging.instances import Instance, Instances, read_header
-from xds.messages import Document, DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
+from imaging import transfer
+from imaging.instances import Instance, Instances
+from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
 from xds.problems import ErrorCode, Problem
-
-#: Syntaxes between which a data set is re-encoded without touching its pixels.
-_UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
-_READABLE = frozenset({*_UNCOMPRESSED, str(DeflatedExplicitVRLittleEndian)})
-_MAX_REENCODED_BYTES = 512 * 1024 * 1024
 
 
 def retrieve_images(
@@ -79,36 +71,11 @@ def _damage(stored: Instance) -> Problem | None:
 
 def _given(document: DocumentRequest, stored: Instance | None, syntaxes: tuple[str, ...]) -> Retrieved | Problem:
     assert stored is not None
-    if stored.transfer_syntax_uid in syntaxes:
-        return Retrieved(request=document, document=stored.document)
-    has_pixels = _has_pixels(stored)
-    wanted = next((uid for uid in syntaxes if uid in _UNCOMPRESSED), None)
-    if wanted is None and not has_pixels:
-        # Compressed syntaxes say nothing of an object without pixels: it comes in Explicit VR Little Endian.
-        if stored.transfer_syntax_uid == str(ExplicitVRLittleEndian):
-            return Retrieved(request=document, document=stored.document)
-        wanted = str(ExplicitVRLittleEndian)
-    if wanted is not None and stored.transfer_syntax_uid in _READABLE and stored.size <= _MAX_REENCODED_BYTES:
-        return Retrieved(request=document, document=_reencoded(stored, wanted))
-    uid = stored.sop_instance_uid
-    listed = ", ".join(syntaxes[:5])
-    context = (
-        f"instance {uid} is stored in transfer syntax {stored.transfer_syntax_uid}, and cannot be given in {listed}"
-    )
-    return _problem(ErrorCode.REPOSITORY_ERROR, context, uid)
-
-
-def _has_pixels(stored: Instance) -> bool:
-    # Rows is in the image pixel description of every object that has pixels (PS3.3 C.7.6.3).
-    return "Rows" in read_header(stored.path)
-
-
-def _reencoded(stored: Instance, transfer_syntax_uid: str) -> Document:
-    dataset = pydicom.dcmread(stored.path)
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(transfer_syntax_uid)
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, implicit_vr=transfer_syntax_uid == str(ImplicitVRLittleEndian), little_endian=True)
-    return Document.of(buffer.getvalue(), "application/dicom")
+    try:
+        return Retrieved(request=document, document=transfer.given(stored, syntaxes))
+    except transfer.NotGivenError as error:
+        uid = stored.sop_instance_uid
+        return _problem(ErrorCode.REPOSITORY_ERROR, f"instance {uid} {error}", uid)
 
 
 def _problem(code: ErrorCode, context: str, uid: str) -> Problem:
