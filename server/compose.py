@@ -35,6 +35,7 @@ from xds.transactions import Feed, Provide, Query, Register
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
+    from imaging.transfer import Transfer
     from repository.documents import Documents
     from repository.iti43_retrieve import OnDemand
     from repository.objects import Objects
@@ -178,7 +179,10 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
 
         instances = local_instances(config, domain)
         retrieve_images = partial(
-            rad69_retrieve.retrieve_images, instances=instances, location_uids=(config.imaging.location_uid,)
+            rad69_retrieve.retrieve_images,
+            instances=instances,
+            transfer=transfer(config, domain, instances.staging),
+            location_uids=(config.imaging.location_uid,),
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         serve("/imaging", service, instances.staging, config.imaging.threads)
@@ -487,6 +491,30 @@ def local_instances(config: Config, domain: Domain) -> Any:
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
+
+
+def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:
+    """How instances are given in the transfer syntaxes that somebody takes."""
+    from imaging.codecs import Loss
+    from imaging.recoding import Bounds, Recoder
+    from imaging.transfer import Transfer
+
+    settings = config.imaging
+    recoder = Recoder(
+        processes=settings.recoding_processes,
+        bounds=Bounds(
+            memory_bytes=settings.recoding_memory_bytes,
+            file_bytes=settings.recoding_memory_bytes,
+            timeout_s=settings.recoding_timeout_s,
+        ),
+    )
+    domain.closing.append(recoder.close)
+    loss = Loss(
+        jpeg_quality=settings.lossy_jpeg_quality,
+        jpeg_2000_psnr_db=settings.lossy_jpeg_2000_psnr_db,
+        jpeg_ls_error=settings.lossy_jpeg_ls_error,
+    )
+    return Transfer(recoder, staging, loss=loss)
 
 
 def imaging_defaults(config: Config) -> Any:
