@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from imaging.bounded import bound
 from imaging.codecs import CodecError, Loss
 
 
@@ -109,12 +109,6 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 # --- in the process ---------------------------------------------------------------------------------------------------
 
 
-def _bound(bounds: Bounds) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (bounds.memory_bytes, bounds.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bounds.file_bytes, bounds.file_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def _answer(job: dict[str, object]) -> dict[str, str]:
     from imaging.transcode import transcode
 
@@ -134,7 +128,8 @@ def _answer(job: dict[str, object]) -> dict[str, str]:
 def main() -> None:
     from imaging import transcode  # noqa: F401  # Before memory is bounded, and only once.
 
-    _bound(Bounds(**json.loads(sys.argv[1])))
+    bounds = Bounds(**json.loads(sys.argv[1]))
+    bound(bounds.memory_bytes, bounds.file_bytes)
     for line in sys.stdin.buffer:
         print(json.dumps(_answer(json.loads(line))), flush=True)
 
