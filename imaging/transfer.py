@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
 
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -100,18 +99,12 @@ def _forget(future: Future[str], target: Path) -> None:
 
 
 def _passing(path: Path) -> Document:
-    """A file that goes when nobody can open it any more."""
     digest, size = hashlib.sha1(usedforsecurity=False), 0
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
-
-    def opened() -> BinaryIO:
-        return path.open("rb")
-
-    weakref.finalize(opened, path.unlink, missing_ok=True)
-    return Document(size=size, sha1=digest.hexdigest(), mime_type="application/dicom", open=opened)
+    return Document.passing(path, size=size, sha1=digest.hexdigest(), mime_type="application/dicom")
 
 
 def _listed(syntaxes: Sequence[str]) -> str:
