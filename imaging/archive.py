@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from urllib.parse import quote
@@ -124,7 +124,7 @@ class Archive:
         raise ArchiveError(f"{url}: no instance in the answer")
 
 
-def _events(response: HttpResponse, reader: MultipartReader) -> Iterator[Event]:
+def _events(response: HttpResponse, reader: MultipartReader) -> Generator[Event, None, None]:
     for chunk in response.chunks():
         yield from reader.receive_data(chunk)
     reader.receive_eof()
