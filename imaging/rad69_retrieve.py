@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from imaging import transfer
 from imaging.instances import Instance, Instances
+from imaging.rejections import Rejected
 from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
 from xds.problems import ErrorCode, Problem
 
 
 def retrieve_images(
-    request: ImagingRequest, *, instances: Instances, location_uids: Collection[str]
+    request: ImagingRequest,
+    *,
+    instances: Instances,
+    location_uids: Collection[str],
+    rejected: Rejected,
 ) -> Iterator[Retrieved | Problem]:
     """One Retrieved or one Problem for each requested instance, in the order of the request, duplicates answered each.
 
     `location_uids` are the repositoryUniqueIds that this source answers to: the RetrieveLocationUIDs of its manifests. An instance is
-    given as it is stored where the request allows that, else re-encoded without compression where that touches no pixels.
+    given as it is stored where the request allows that, else re-encoded without compression where that touches no pixels. What a
+    rejection note lists is not given, and the error has the reason.
     """
     found = instances.find(document.document_unique_id for _, _, document in request.documents)
+    reasons = rejected(found)
     for study, series, document in request.documents:
         stored = found.get(document.document_unique_id)
-        yield _refusal(study, series, document, stored, location_uids) or _given(
-            document, stored, request.transfer_syntax_uids
+        yield (
+            _refusal(study, series, document, stored, location_uids)
+            or _rejection(document, reasons)
+            or _damage(stored)
+            or _given(document, stored, request.transfer_syntax_uids)
         )
 
 
@@ -54,10 +64,18 @@ def _refusal(
     if stored.series_instance_uid != series.series_instance_uid:
         context = f"instance {uid} is not in series {series.series_instance_uid}"
         return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, context, uid)
-    return _damage(stored)
+    return None
 
 
-def _damage(stored: Instance) -> Problem | None:
+def _rejection(document: DocumentRequest, reasons: Mapping[str, str]) -> Problem | None:
+    uid = document.document_unique_id
+    if uid not in reasons:
+        return None
+    return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, f"instance {uid} is rejected: {reasons[uid]}", uid)
+
+
+def _damage(stored: Instance | None) -> Problem | None:
+    assert stored is not None
     try:
         size = stored.path.stat().st_size
     except OSError:
