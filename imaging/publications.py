@@ -218,8 +218,12 @@ class Publications:
         with self._engine.begin() as connection:
             for numbers in _chunks([one.number for one in seen]):
                 connection.execute(delete(arrived).where(arrived.c.number.in_(numbers)))
-            for one in rejections:
-                values = {"sop_instance_uid": one.sop_instance_uid, "note": one.note, "code": one.code}
+            for rejection in rejections:
+                values = {
+                    "sop_instance_uid": rejection.sop_instance_uid,
+                    "note": rejection.note,
+                    "code": rejection.code,
+                }
                 connection.execute(self._insert(rejected).values(**values).on_conflict_do_nothing())
             # In one order, so that two processes do not wait for one another.
             for study in sorted(last):
@@ -250,7 +254,7 @@ class Publications:
 
     # --- what is to be done -------------------------------------------------------------------------------------------
 
-    def due(self, now: float, quiet_s: float) -> list[str]:
+    def due(self, now: float, quiet_s: float, limit: int) -> list[str]:
         """Studies to be looked after: with a submission that has not ended, failed ones, and those with nothing new for `quiet_s`.
 
         A `quiet_s` of 0 stands for forever.
@@ -264,7 +268,7 @@ class Publications:
             wanted.append(and_(arrival.c.state == Study.WAITING, arrival.c.last_at <= now - quiet_s))
         chosen = select(arrival.c.study_instance_uid).where(restless, arrival.c.next_at <= now, or_(*wanted))
         with self._reading.connect() as connection:
-            return list(connection.execute(chosen.order_by(arrival.c.last_at)).scalars())
+            return list(connection.execute(chosen.order_by(arrival.c.last_at).limit(limit)).scalars())
 
     def study(self, study_instance_uid: str) -> Arrival | None:
         with self._reading.connect() as connection:
@@ -323,7 +327,7 @@ class Publications:
             )
             if not connection.execute(same.values(revision=row.revision, state=Study.WAITING)).rowcount:
                 return None
-            connection.execute(insert(publication).values({name: getattr(row, name) for name in publication.c.keys()}))
+            connection.execute(insert(publication).values({name: getattr(row, name) for name in Publication.__slots__}))
         return row
 
     def try_(self, submission: Publication, now: float) -> Publication:

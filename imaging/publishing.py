@@ -61,7 +61,7 @@ class Source:
     retrieve_ae_title: str
     retrieve_location_uid: str
     retrieve_url: str | None = None
-    defaults: ImagingDefaults = ImagingDefaults()
+    defaults: ImagingDefaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +81,10 @@ class Publisher:
     now: Callable[[], datetime]
     quiet_s: float = 0.0
 
-    def look(self) -> int:
-        """Publishes whatever is due, and tries again what has failed; how many studies were looked after."""
+    def look(self, limit: int = 1_000_000) -> int:
+        """Publishes what is due, and tries again what has failed, `limit` studies at most; how many studies were looked after."""
         see_arrivals(self.instances, self.publications)
-        due = self.publications.due(self._seconds(), self.quiet_s)
+        due = self.publications.due(self._seconds(), self.quiet_s, limit)
         for study in due:
             try:
                 self._publish(study)

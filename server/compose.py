@@ -96,7 +96,7 @@ def soap_client(
 def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     """All the actors that the configuration names, with their databases brought up to date.
 
-    `listen` says whether the feeds that have ports of their own are started, and the sweep: in one process of several.
+    `listen` says whether the feeds that have ports of their own are started, the sweep, and publication: in one process of several.
     """
     from server import logs
     from server.health import Readiness
@@ -108,6 +108,8 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     apps: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
+    update: Register | None = None
+    provide: Provide | None = None
 
     def observe(exchange: Exchange) -> None:
         domain.tracing.observe(exchange)
@@ -136,7 +138,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             of_domain = local_registry(config, one, domain, metrics, listen)
             if not one.name:
                 # The repository of this process registers in the unnamed domain.
-                register, query = of_domain.register, of_domain.query
+                register, query, update = of_domain.register, of_domain.query, of_domain.update
             path = f"/{one.name}/registry" if one.name else "/registry"
             spool = _spool(config, f"registry-{one.name}")
             serve(path, of_domain.service, spool, one.registry.threads)
@@ -147,6 +149,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
 
         local = local_repository(config, domain, register, query, sweeping=listen, metrics=metrics)
         documents, repository_unique_id = domain.parts["documents"], config.repository.unique_id
+        provide = local.provide
         retrieve = partial(
             iti43_retrieve.retrieve,
             store=documents,
@@ -173,12 +176,23 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         serve("/repository", service, documents.staging, config.repository.threads)
 
     if "imaging" in config.actors:
-        from imaging import rad69_retrieve
+        from imaging import rad69_retrieve, rejections
         from imaging.service import service as imaging_service
+        from server import publishing
 
         instances = local_instances(config, domain)
+        publications = domain.parts["publications"]
+        publisher = domain.parts["publisher"] = publishing.publisher(
+            config, instances, publications, provide=provide, update=update, traced=domain.tracing
+        )
+        if publisher is not None and listen:
+            # It ends before the databases are closed.
+            domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, publisher.look))
         retrieve_images = partial(
-            rad69_retrieve.retrieve_images, instances=instances, location_uids=(config.imaging.location_uid,)
+            rad69_retrieve.retrieve_images,
+            instances=instances,
+            location_uids=(config.imaging.location_uid,),
+            rejected=partial(rejections.rejected, instances=instances, publications=publications),
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         serve("/imaging", service, instances.staging, config.imaging.threads)
@@ -212,6 +226,7 @@ class LocalRegistry:
     service: Service
     register: Register
     query: Query
+    update: Register | None
 
 
 def local_registry(
@@ -249,13 +264,14 @@ def local_registry(
     change_link = partial(iti64_link_change.change_link, **changing)
     take = patients.feed(store, change_link=change_link)
     offered = settings.offered
+    update = partial(iti57_update.update, **changing, **rules) if "metadata-update" in offered else None
     made = service(
         register=register_later,
         query=query,
         describe=describe("DocumentRegistry"),
         register_on_demand=partial(register_later, on_demand=True) if "on-demand" in offered else None,
         multi_patient="multi-patient" in offered,
-        update=partial(iti57_update.update, **changing, **rules) if "metadata-update" in offered else None,
+        update=update,
         restricted_update=(
             partial(iti92_restricted_update.restricted_update, **changing, **rules)
             if "restricted-update" in offered
@@ -282,7 +298,7 @@ def local_registry(
         except Exception as error:
             raise Failure([unforeseen("ITI-42", error)]) from error
 
-    return LocalRegistry(service=made, register=register, query=query)
+    return LocalRegistry(service=made, register=register, query=query, update=update)
 
 
 def _authorities(settings: Registry) -> tuple[Authority, ...]:
@@ -478,11 +494,13 @@ def local_instances(config: Config, domain: Domain) -> Any:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
+    from imaging.publications import Publications
     from server.health import answers, can_be_written
 
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
+    domain.parts["publications"] = Publications(engine)
     domain.closing.append(engine.dispose)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))

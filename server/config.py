@@ -180,6 +180,19 @@ class Imaging:
     repository_url: str = key(
         "", "ITI-41 endpoint that manifests are submitted to; empty: the repository of this process"
     )
+    registry_url: str = key(
+        "", "ITI-57 endpoint by which manifests of nothing are deprecated; empty: the registry of this process"
+    )
+    publish_after_s: float = key(
+        0.0, "a study is published when nothing of it has come for so long, in seconds; 0: by `xdsi publish` only"
+    )
+    publish_interval_s: float = key(10.0, "how often it is looked for what is to be published, in seconds")
+    publish_timeout_s: float = key(
+        300.0, "longest time that a remote repository or registry may take to answer in full, in seconds"
+    )
+    patient_map: str = key(
+        "", "the domain's patient ids: a TOML or CSV file of local ids and theirs, or same; empty: `--patient` only"
+    )
     source_patient_issuer: str = key("", "OID that assigns the Patient IDs (0010,0020), where the images do not say")
     accession_issuer: str = key("", "OID that assigns the Accession Numbers, where the images do not say")
     institution: str = key("", "institution name, where the images do not say")
@@ -289,6 +302,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         _check_registry(domain)
     _check_repository(config.repository)
     _check_sweep(config.repository)
+    _check_imaging(config.imaging)
     return config
 
 
@@ -316,6 +330,20 @@ def _check_repository(repository: Repository) -> None:
         raise ConfigError(f"repository.retention_days is {repository.retention_days}; it cannot be less than 0")
     if repository.on_demand_command and not Path(repository.on_demand_command).is_absolute():
         raise ConfigError(f"repository.on_demand_command: {repository.on_demand_command!r} is not an absolute path")
+
+
+def _check_imaging(imaging: Imaging) -> None:
+    """What no type can say about the keys of an imaging source."""
+    if imaging.publish_after_s < 0:
+        raise ConfigError(f"imaging.publish_after_s is {imaging.publish_after_s}; it cannot be less than 0")
+    for name in ("publish_interval_s", "publish_timeout_s"):
+        if getattr(imaging, name) <= 0:
+            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
+    for name in ("repository_url", "registry_url"):
+        if (url := getattr(imaging, name)) and not url.startswith(("http://", "https://")):
+            raise ConfigError(f"imaging.{name}: {url!r} is no URL")
+    if imaging.patient_map == "same" and not imaging.source_patient_issuer:
+        raise ConfigError("imaging.patient_map is same, and imaging.source_patient_issuer does not say who assigns ids")
 
 
 def _check_sweep(repository: Repository) -> None:

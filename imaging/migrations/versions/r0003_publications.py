@@ -68,11 +68,16 @@ def upgrade() -> None:
 
 def _note_each_instance(dialect: str) -> None:
     """Each study that is there has arrived now, and so does every instance from here on."""
-    into = f"INSERT INTO arrived (study_instance_uid, note, at) SELECT DISTINCT study_instance_uid, %s, {_NOW[dialect]} FROM instance"
-    op.execute(into % "''")
-    op.execute(into % "sop_instance_uid" + f" WHERE sop_class_uid = '{_KEY_OBJECT_SELECTION}'")
+    now: sa.ColumnClause[float] = sa.literal_column(_NOW[dialect])
+    names = ("study_instance_uid", "note", "at")
+    instance = sa.table("instance", *map(sa.column, ("study_instance_uid", "sop_instance_uid", "sop_class_uid")))
+    arrived = sa.table("arrived", *map(sa.column, names))
+    studies = sa.select(instance.c.study_instance_uid, sa.literal_column("''"), now).distinct()
+    op.execute(arrived.insert().from_select(names, studies))
+    notes = sa.select(instance.c.study_instance_uid, instance.c.sop_instance_uid, now)
+    op.execute(arrived.insert().from_select(names, notes.where(instance.c.sop_class_uid == _KEY_OBJECT_SELECTION)))
     row = (
-        f"INSERT INTO arrived (study_instance_uid, note, at) VALUES (NEW.study_instance_uid, {_NOTE}, {_NOW[dialect]});"
+        f"INSERT INTO arrived (study_instance_uid, note, at) VALUES (NEW.study_instance_uid, {_NOTE}, {_NOW[dialect]});"  # noqa: S608  constants
     )
     if dialect == "sqlite":
         op.execute(f"CREATE TRIGGER instance_arrived AFTER INSERT ON instance BEGIN {row} END")
