@@ -341,7 +341,10 @@ class Publications:
         return replace(submission, tries=tries)
 
     def succeeded(self, submission: Publication) -> None:
-        """It is carried out: what was published before is replaced or withdrawn. The study rests, unless something has come meanwhile."""
+        """It is carried out: what was published before is replaced or withdrawn.
+
+        After a manifest the study rests, unless something has come meanwhile; after a withdrawal it is looked at once more.
+        """
         withdrawal = not submission.document_unique_id
         study = submission.study_instance_uid
         this = publication.c.submission_unique_id == submission.submission_unique_id
@@ -355,10 +358,13 @@ class Publications:
             connection.execute(update(publication).where(before, ~this).values(state=old))
             of_study = update(arrival).where(arrival.c.study_instance_uid == study)
             connection.execute(of_study.values(tries=0, next_at=0.0, reason=""))
-            rests = Study.WITHDRAWN if withdrawal else Study.PUBLISHED
-            waits = of_study.where(arrival.c.revision != submission.revision, arrival.c.state == Study.FAILED)
-            connection.execute(waits.values(state=Study.WAITING))
-            connection.execute(of_study.where(arrival.c.revision == submission.revision).values(state=rests))
+            if withdrawal:
+                connection.execute(
+                    of_study.values(state=Study.FAILED, reason="withdrawn; what is left is looked at next")
+                )
+                return
+            connection.execute(of_study.where(arrival.c.state == Study.FAILED).values(state=Study.WAITING))
+            connection.execute(of_study.where(arrival.c.revision == submission.revision).values(state=Study.PUBLISHED))
 
     def refused(self, submission: Publication) -> None:
         """It was refused for good: another one is to be made."""

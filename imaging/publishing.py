@@ -16,6 +16,7 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from imaging import kos
+from imaging.code_map import CodeMap
 from imaging.instances import Instance, Instances
 from imaging.mapping import ImagingDefaults
 from imaging.patient_map import PatientOf
@@ -62,6 +63,7 @@ class Source:
     retrieve_location_uid: str
     retrieve_url: str | None = None
     defaults: ImagingDefaults
+    codes: CodeMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +99,13 @@ class Publisher:
     ) -> Publication | None:
         """Publishes a study now. What is published of it, or, without a document, its withdrawal; None if it has nothing to be listed.
 
-        The two ids are kept for its later manifests. PublishError for a study that is not stored, is published of another patient, or
-        lacks what the metadata need; ManifestError for one that no manifest can hold; Failure where the repository or the registry
-        refuses, and whatever `provide` raises. It will be tried again.
+        The two ids are kept for its later manifests; what is published of another patient is withdrawn before. PublishError for a study
+        that is not stored or lacks what the metadata need; ManifestError for one that no manifest can hold; Failure where the
+        repository or the registry refuses, and whatever `provide` raises. It will be tried again.
         """
         see_arrivals(self.instances, self.publications)
         if self.publications.study(study_instance_uid) is None:
             raise PublishError(f"no instance of study {study_instance_uid} is stored")
-        current = self.publications.current(study_instance_uid)
-        if patient_id and current and current.patient_id != patient_id:
-            raise PublishError(f"study {study_instance_uid} is published of another patient, {current.patient_id}")
         if patient_id or source_patient_id:
             self.publications.assign(study_instance_uid, patient_id, source_patient_id)
         try:
@@ -125,13 +124,16 @@ class Publisher:
             assert known is not None
             listed = to_list(self.instances.of_study(study), self._rejected)
             current = self.publications.current(study)
-            if current and current.listed == _digest(listed):
+            misplaced = current is not None and known.patient_id not in ("", current.patient_id)
+            if current and current.listed == _digest(listed) and not misplaced:
                 self.publications.unchanged(known, Study.PUBLISHED)
                 return done or current
             if not listed and not current:
                 self.publications.unchanged(known, Study.WITHDRAWN, "there is no instance that is not rejected")
                 return done
-            decided = self._manifest(known, listed, current) if listed else self._withdrawal(known, current)
+            # No association of replacement leads from one patient to another (ITI TF-3 4.2.2.2.1).
+            withdrawn = misplaced or not listed
+            decided = self._withdrawal(known, current) if withdrawn else self._manifest(known, listed, current)
             self.publications.decide(decided, known)
         raise PublishError(f"study {study} changes faster than it is published")
 
@@ -165,6 +167,7 @@ class Publisher:
             submission_unique_id=new_uid(),
             source_patient_id=local_id,
             replaces=current.entry_uuid if current else None,
+            codes=source.codes,
         )
         (entry,) = submission.document_entries
         return Publication(
@@ -185,8 +188,8 @@ class Publisher:
         assert current is not None
         if self.update is None:
             raise PublishError(
-                f"no instance of study {known.study_instance_uid} is left, and its entry {current.entry_uuid} is still Approved:"
-                " no registry is known that could deprecate it (imaging.registry_url)"
+                f"entry {current.entry_uuid} of study {known.study_instance_uid} is to be deprecated: no registry is known that"
+                " could do so (imaging.registry_url)"
             )
         unique_id, now = new_uid(), self.now()
         submission = withdrawal(

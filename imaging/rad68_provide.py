@@ -10,6 +10,7 @@ from datetime import datetime
 import pydicom
 from pydicom.dataset import Dataset
 
+from imaging.code_map import CodeMap, fitting
 from imaging.mapping import (
     KOS_FORMAT,
     ImagingDefaults,
@@ -68,11 +69,12 @@ def manifest_submission(
     submission_unique_id: str,
     source_patient_id: Identifier | None = None,
     replaces: str | None = None,
+    codes: CodeMap = CodeMap(),  # noqa: B008  frozen
 ) -> Submission:
     """The submission of one manifest (`content`, Part 10): DocumentEntry and SubmissionSet as RAD TF-3 4.68.4.1.2.3 maps them.
 
     `headers` are data sets of the images, one of each series at least. `replaces` is the entryUUID of the manifest's predecessor. Every
-    object has an entryUUID of its own. PublishError where no sourcePatientId can be made.
+    object has an entryUUID of its own. `codes` go before what DICOM says. PublishError where no sourcePatientId can be made.
     """
     document, submission_set_uuid = new_uuid(), new_uuid()
     manifest = pydicom.dcmread(io.BytesIO(content))
@@ -85,13 +87,13 @@ def manifest_submission(
         class_code=defaults.class_code,
         confidentiality_code=(defaults.confidentiality_code,),
         creation_time=_creation_time(manifest, defaults),
-        event_code_list=event_codes(headers),
+        event_code_list=_event_codes(headers, codes),
         format_code=KOS_FORMAT,
         healthcare_facility_type_code=defaults.healthcare_facility_type_code,
         language_code=LanguageCode(defaults.language_code),
         mime_type=MimeType(MIME_TYPE),
         patient_id=patient_id,
-        practice_setting_code=defaults.practice_setting_code,
+        practice_setting_code=next(fitting(codes.practice_setting_code, headers), defaults.practice_setting_code),
         reference_id_list=tuple(dict.fromkeys(_references(manifest, headers, defaults))),
         service_start_time=utc(
             first(every, "StudyDate"),
@@ -102,7 +104,7 @@ def manifest_submission(
         source_patient_id=local_id,
         source_patient_info=tuple(_patient_info(every, local_id)),
         title=Text.of(_title(every)),
-        type_code=_type_code(headers, defaults),
+        type_code=next(fitting(codes.type_code, headers), None) or _type_code(headers, defaults),
         unique_id=UniqueId(text(manifest, "SOPInstanceUID")),
     )
     submission_set = SubmissionSet(
@@ -217,6 +219,12 @@ def _references(manifest: Dataset, headers: Sequence[Dataset], defaults: Imaging
 
 def _title(headers: Sequence[Dataset]) -> str:
     return (first(headers, "StudyDescription") or "Imaging manifest")[:128]
+
+
+def _event_codes(headers: Sequence[Dataset], codes: CodeMap) -> tuple[Code, ...]:
+    """What DICOM says, and what the affinity domain adds, each code once."""
+    every = (*event_codes(headers), *fitting(codes.event_code_list, headers))
+    return tuple({one.key: one for one in reversed(every)}.values())[::-1]
 
 
 def _type_code(headers: Sequence[Dataset], defaults: ImagingDefaults) -> Code:

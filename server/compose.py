@@ -185,9 +185,10 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         publisher = domain.parts["publisher"] = publishing.publisher(
             config, instances, publications, provide=provide, update=update, traced=domain.tracing
         )
-        if publisher is not None and listen:
+        if listen:
+            look = publisher.look if publisher else partial(publishing.only_see, instances, publications)
             # It ends before the databases are closed.
-            domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, publisher.look))
+            domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, look))
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
             instances=instances,

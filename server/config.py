@@ -193,6 +193,10 @@ class Imaging:
     patient_map: str = key(
         "", "the domain's patient ids: a TOML or CSV file of local ids and theirs, or same; empty: `--patient` only"
     )
+    code_map: str = key(
+        "",
+        "TOML file of typeCode, eventCodeList and practiceSettingCode by modality, procedure and body part; empty: none",
+    )
     source_patient_issuer: str = key("", "OID that assigns the Patient IDs (0010,0020), where the images do not say")
     accession_issuer: str = key("", "OID that assigns the Accession Numbers, where the images do not say")
     institution: str = key("", "institution name, where the images do not say")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from imaging.code_map import CodeMap
+from imaging.code_map import read as read_codes
 from imaging.instances import Instances
 from imaging.patient_map import patient_map
 from imaging.publications import Publications
 from imaging.publishing import Publisher, Source
+from imaging.rejections import see_arrivals
 from registry.client import client as registry_client
 from repository.client import client as repository_client
 from server.compose import imaging_defaults, now, soap_client
@@ -49,6 +53,10 @@ def publisher(
         patient_of = patient_map(settings.patient_map, source_patient_issuer=settings.source_patient_issuer)
     except ValueError as error:
         raise ConfigError(f"imaging.patient_map: {error}") from None
+    try:
+        codes = read_codes(Path(settings.code_map)) if settings.code_map else CodeMap()
+    except ValueError as error:
+        raise ConfigError(f"imaging.code_map: {error}") from None
     return Publisher(
         instances=instances,
         publications=publications,
@@ -58,6 +66,7 @@ def publisher(
             retrieve_location_uid=settings.location_uid,
             retrieve_url=settings.retrieve_url or None,
             defaults=imaging_defaults(config),
+            codes=codes,
         ),
         provide=provide,
         update=update,
@@ -65,6 +74,12 @@ def publisher(
         now=now,
         quiet_s=settings.publish_after_s,
     )
+
+
+def only_see(instances: Instances, publications: Publications, limit: int) -> int:
+    """Where there is no repository: what has come is looked at, and nothing is published."""
+    see_arrivals(instances, publications)
+    return 0
 
 
 def every(interval_s: float, look: Callable[[int], int]) -> Callable[[], None]:

@@ -243,14 +243,30 @@ def test_without_a_quiet_period_a_study_is_published_when_somebody_says_so(case:
     assert len(case.entries(APPROVED)) == 1
 
 
-def test_a_study_that_is_not_stored_or_is_published_of_another_patient_is_refused(case: Case) -> None:
+def test_a_study_that_is_not_stored_is_refused(case: Case) -> None:
     with pytest.raises(PublishError, match=r"no instance of study 1\.2\.3 is stored"):
         case.publisher.publish("1.2.3")
-    case.arrive()
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_study_that_was_published_of_the_wrong_patient_is_withdrawn_and_published_of_the_right_one(
+    case: Case, monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    images = case.arrive()
     case.look()
-    with pytest.raises(PublishError, match="is published of another patient"):
-        case.publisher.publish(case.study, patient_id="other^^^&1.2.3.10&ISO")
-    assert case.overview().state == "published"
+    wrong, case.patient = case.patient, Identifier.of(f"{case.local}-right", DOMAIN)
+    case.make_known()
+    if crash:
+        with monkeypatch.context() as patch, pytest.raises(Crash):
+            patch.setattr(Publisher, "_manifest", crashed)
+            case.publisher.publish(case.study, patient_id=case.patient)
+        case.look(replace(case.publisher, quiet_s=0.0))
+    else:
+        case.publisher.publish(case.study, patient_id=case.patient)
+    assert case.listed() == uids(images)
+    assert (len(case.entries()), case.overview().state) == (1, "published")
+    case.patient = wrong
+    assert [one.availability_status for one in case.entries()] == [DEPRECATED]
 
 
 def test_the_server_publishes_by_itself_what_another_process_has_stored(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def test_a_published_study_is_found_and_its_manifest_leads_to_the_images(
 
 
 def source(domain: Domain, config: Config, provide: Provide) -> Publisher:
-    made = publisher(config, domain.parts["instances"], domain.parts["publications"], provide=provide)
+    update = registry_client(soap_client(domain.endpoints["registry"], config)).update
+    made = publisher(config, domain.parts["instances"], domain.parts["publications"], provide=provide, update=update)
     assert made is not None
     return made
 
