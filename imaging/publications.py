@@ -1,97 +1,20 @@
-"""What is known of the publication of studies, durably: what has arrived, what was rejected, what is submitted and what is published.
-
-A trigger of the database writes a row of `arrived` in the transaction that adds an instance, so that no crash can part the two.
-"""
+"""What is known of the publication of studies, durably: what has arrived, what was rejected, what is submitted and what is published."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    String,
-    Table,
-    Text,
-    and_,
-    case,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Engine, and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from imaging.tables import instance, metadata
+from imaging.publication_tables import arrival, arrived, publication, rejected
+from imaging.tables import instance
 
-_UID = String(64)
 _CHUNK = 500
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 3600.0
-
-arrived = Table(
-    "arrived",
-    metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("study_instance_uid", _UID, nullable=False),
-    Column("note", _UID, nullable=False),
-    Column("at", Float, nullable=False),
-    Index("ix_arrived_note", "note", sqlite_where=text("note <> ''"), postgresql_where=text("note <> ''")),
-)
-
-arrival = Table(
-    "arrival",
-    metadata,
-    Column("study_instance_uid", _UID, primary_key=True),
-    Column("last_at", Float, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("patient_id", Text, nullable=False),
-    Column("source_patient_id", Text, nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("next_at", Float, nullable=False),
-    Column("reason", Text, nullable=False),
-    Index("ix_arrival_state", "state"),
-)
-
-publication = Table(
-    "publication",
-    metadata,
-    Column("submission_unique_id", _UID, primary_key=True),
-    Column("study_instance_uid", _UID, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("document_unique_id", _UID, nullable=False),
-    Column("entry_uuid", String(64), nullable=False),
-    Column("patient_id", Text, nullable=False),
-    Column("instances", Integer, nullable=False),
-    Column("listed", String(64), nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("decided_at", Float, nullable=False),
-    Column("submission", Text, nullable=False),
-    Column("content", LargeBinary, nullable=False),
-    Index("ix_publication_study", "study_instance_uid", "state"),
-)
-
-rejected = Table(
-    "rejected",
-    metadata,
-    Column("sop_instance_uid", _UID, primary_key=True),
-    Column("note", _UID, primary_key=True),
-    Column("code", String(16), nullable=False),
-)
 
 
 class Study(StrEnum):
@@ -218,13 +141,9 @@ class Publications:
         with self._engine.begin() as connection:
             for numbers in _chunks([one.number for one in seen]):
                 connection.execute(delete(arrived).where(arrived.c.number.in_(numbers)))
-            for rejection in rejections:
-                values = {
-                    "sop_instance_uid": rejection.sop_instance_uid,
-                    "note": rejection.note,
-                    "code": rejection.code,
-                }
-                connection.execute(self._insert(rejected).values(**values).on_conflict_do_nothing())
+            rows = [asdict(one) for one in rejections]
+            if rows:
+                connection.execute(self._insert(rejected).on_conflict_do_nothing(), rows)
             # In one order, so that two processes do not wait for one another.
             for study in sorted(last):
                 self._wait(connection, study, last[study])

@@ -143,17 +143,7 @@ class Publisher:
     def _manifest(self, known: Arrival, listed: Sequence[Instance], current: Publication | None) -> Publication:
         """The submission of a manifest of what is listed, which replaces the current one."""
         source, now, headers = self.source, self.now(), self.instances.headers(listed)
-        content = kos.build(
-            headers,
-            retrieve_ae_title=source.retrieve_ae_title,
-            retrieve_location_uid=source.retrieve_location_uid,
-            retrieve_url=source.retrieve_url,
-            now=now,
-            new_uid=new_uid,
-            institution=source.defaults.institution or None,
-            accession_issuer=source.defaults.accession_issuer or None,
-            patient_id_issuer=source.defaults.source_patient_issuer or None,
-        )
+        content = self._content(headers, now)
         local_id = Identifier(known.source_patient_id or local_patient_id(headers, source.defaults))
         # A replacement is of the patient that the first manifest was of (ITI TF-2 3.42.4.1.3.5).
         patient_id = current.patient_id if current else known.patient_id or self.patient_of(local_id)
@@ -181,6 +171,20 @@ class Publisher:
             decided_at=now.timestamp(),
             submission=_to_text(submission),
             content=content,
+        )
+
+    def _content(self, headers: Sequence[Dataset], now: datetime) -> bytes:
+        source = self.source
+        return kos.build(
+            headers,
+            retrieve_ae_title=source.retrieve_ae_title,
+            retrieve_location_uid=source.retrieve_location_uid,
+            retrieve_url=source.retrieve_url,
+            now=now,
+            new_uid=new_uid,
+            institution=source.defaults.institution or None,
+            accession_issuer=source.defaults.accession_issuer or None,
+            patient_id_issuer=source.defaults.source_patient_issuer or None,
         )
 
     def _withdrawal(self, known: Arrival, current: Publication | None) -> Publication:

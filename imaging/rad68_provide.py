@@ -223,8 +223,10 @@ def _title(headers: Sequence[Dataset]) -> str:
 
 def _event_codes(headers: Sequence[Dataset], codes: CodeMap) -> tuple[Code, ...]:
     """What DICOM says, and what the affinity domain adds, each code once."""
-    every = (*event_codes(headers), *fitting(codes.event_code_list, headers))
-    return tuple({one.key: one for one in reversed(every)}.values())[::-1]
+    found: dict[str, Code] = {}
+    for one in (*event_codes(headers), *fitting(codes.event_code_list, headers)):
+        found.setdefault(one.key, one)
+    return tuple(found.values())
 
 
 def _type_code(headers: Sequence[Dataset], defaults: ImagingDefaults) -> Code:

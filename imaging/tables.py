@@ -1,4 +1,4 @@
-"""The Imaging Document Source's table of instances: the stored instances. What is published of them is in imaging/publications.py."""
+"""The Imaging Document Source's table of instances: the stored instances. What is published of them is in imaging/publication_tables.py."""
 
 from __future__ import annotations
 

@@ -290,6 +290,23 @@ def test_the_server_publishes_by_itself_what_another_process_has_stored(tmp_path
         assert case.listed() == uids(images)
 
 
+def test_a_source_without_a_repository_looks_at_what_comes(tmp_path: Path) -> None:
+    made = configured(tmp_path)
+    imaging = replace(made.imaging, publish_interval_s=0.01, publish_after_s=0.01)
+    config = replace(made, server=replace(made.server, actors="imaging"), imaging=imaging)
+    with serving(config) as served:
+        instances, publications = served.parts["instances"], served.parts["publications"]
+        (image,) = ct_series(slices=1, rows=16, columns=16, patient_id="M", patient_name="X")
+        file = io.BytesIO()
+        image.save_as(file, enforce_file_format=True)
+        instances.add_bytes(file.getvalue())
+        for _ in range(1_000_000):
+            if publications.study(image.StudyInstanceUID) is not None:
+                break
+        assert publications.unseen() == []
+        assert publications.overview()[0].state == "waiting"
+
+
 # --- late instances -------------------------------------------------------------------------------------------------
 
 
@@ -573,6 +590,20 @@ def test_what_was_rejected_before_it_was_published_is_never_listed(case: Case) -
     late = case.arrive(1)
     case.look()
     assert case.listed() == uids(late)
+
+
+def test_a_note_may_come_before_what_it_rejects(case: Case) -> None:
+    images = case.arrive(2)
+    (late,) = ct_series(
+        slices=1, rows=16, columns=16, patient_id=case.local, patient_name="Muster^Eva", study_instance_uid=case.study
+    )
+    case.reject([late], "113001")
+    case.look()
+    case.store(late)
+    case.look()
+    assert case.listed() == uids(images)
+    assert "is rejected" in case.retrieved(late)
+    assert len(case.entries()) == 1
 
 
 def test_a_manifest_or_a_broken_note_that_arrives_rejects_nothing(case: Case) -> None:
