@@ -134,7 +134,7 @@ def manifest_submission(
 def withdrawal(
     entry_uuid: str, *, patient_id: Identifier, source_id: str, defaults: ImagingDefaults, now: datetime, unique_id: str
 ) -> Submission:
-    """The message of ITI-57 that deprecates a manifest's entry without a successor (Metadata Update 3.57.4.1.3.3.3)."""
+    """The message of ITI-57 that deprecates a manifest's entry without a successor (Metadata Update 3.57)."""
     submission_set = SubmissionSet(
         entry_uuid=new_uuid(),
         author=_authors([], defaults),

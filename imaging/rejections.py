@@ -1,4 +1,4 @@
-"""Rejection notes: Key Object Selections that say which instances are to be treated as not available (IHE RAD TF-3 4.66.4.1.3, IOCM)."""
+"""Rejection notes: Key Object Selections that say which instances are to be treated as not available (RAD-66 of IHE IOCM)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imaging.kos.manifest import (
 from imaging.publications import Publications, Rejection
 
 _log = logging.getLogger("xdsi.imaging")
-#: PS3.16 CID 7011.
+#: PS3.16 CID 7010.
 REASONS = {
     "113001": "Rejected for Quality Reasons",
     "113037": "Rejected for Patient Safety Reasons",

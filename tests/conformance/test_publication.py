@@ -39,7 +39,7 @@ from schemas import rim
 from server import publishing
 from server.commands.imaging import TRANSFER_SYNTAXES
 from server.compose import Domain, now, soap_client
-from server.config import Config
+from server.config import Config, ConfigError
 from server.embedded import serving
 from tests.conftest import configured
 from xds.messages import (
@@ -53,7 +53,7 @@ from xds.messages import (
     StudyRequest,
 )
 from xds.metadata import Association, DocumentEntry, Submission
-from xds.problems import Failure, Problem
+from xds.problems import Failure, Problem, fail
 from xds.queries import FindDocuments, GetAssociations, StoredQuery
 from xds.transactions import Provide
 from xds.values import Identifier
@@ -460,6 +460,33 @@ def test_a_duplicate_at_the_first_attempt_is_a_failure(case: Case) -> None:
     assert case.overview().state == "failed"
 
 
+@pytest.mark.parametrize(
+    ("code", "same"),
+    [
+        ("XDSRegistryNotAvailable", True),
+        ("XDSRegistryBusy", True),
+        ("XDSRepositoryError", True),
+        ("XDSRegistryMetadataError", False),
+    ],
+)
+def test_what_is_no_verdict_keeps_the_submission_and_a_refusal_ends_it(case: Case, code: str, same: bool) -> None:
+    case.arrive()
+    sent: list[Submission] = []
+
+    def provide(submission: Submission, documents: Mapping[str, Document]) -> Outcome:
+        sent.append(submission)
+        if len(sent) == 1:
+            raise fail(code, "said by the registry")
+        return case.publisher.provide(submission, documents)
+
+    watched = replace(case.publisher, provide=provide)
+    case.look(watched)
+    case.later_s += 61.0
+    case.look(watched)
+    assert (sent[0] == sent[1]) is same
+    assert (len(sent), case.overview().state, len(case.entries())) == (2, "published", 1)
+
+
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
@@ -679,6 +706,14 @@ def test_a_file_of_patient_ids_that_can_not_be_used_names_the_fault(
         patient_map(str(tmp_path / name))
     with pytest.raises(ValueError, match="No such file"):
         patient_map(str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("key", ["patient_map", "code_map"])
+def test_a_server_with_a_map_that_can_not_be_read_does_not_start(tmp_path: Path, key: str) -> None:
+    made = configured(tmp_path)
+    config = replace(made, imaging=replace(made.imaging, **{key: str(tmp_path / "none.toml")}))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"imaging\.{key}: .*none\.toml: No such file"), serving(config):
+        pass
 
 
 # --- objects and tables ---------------------------------------------------------------------------------------------
