@@ -131,7 +131,7 @@ class Publisher:
             if not listed and not current:
                 self.publications.unchanged(known, Study.WITHDRAWN, "there is no instance that is not rejected")
                 return done
-            # No association of replacement leads from one patient to another (ITI TF-3 4.2.2.2.1).
+            # No association of replacement leads from one patient to another (ITI TF-2 3.42.4.1.3).
             withdrawn = misplaced or not listed
             decided = self._withdrawal(known, current) if withdrawn else self._manifest(known, listed, current)
             self.publications.decide(decided, known)
@@ -145,7 +145,7 @@ class Publisher:
         source, now, headers = self.source, self.now(), self.instances.headers(listed)
         content = self._content(headers, now)
         local_id = Identifier(known.source_patient_id or local_patient_id(headers, source.defaults))
-        # A replacement is of the patient that the first manifest was of (ITI TF-2 3.42.4.1.3.5).
+        # A replacement is of the patient that the first manifest was of (ITI TF-2 3.42.4.1.3).
         patient_id = current.patient_id if current else known.patient_id or self.patient_of(local_id)
         submission = manifest_submission(
             content,

@@ -474,7 +474,8 @@ def test_what_is_no_verdict_keeps_the_submission_and_a_refusal_ends_it(case: Cas
     sent: list[Submission] = []
 
     def provide(submission: Submission, documents: Mapping[str, Document]) -> Outcome:
-        sent.append(submission)
+        if submission.document_entries[0].source_patient_id == Identifier.of(case.local, ISSUER):
+            sent.append(submission)
         if len(sent) == 1:
             raise fail(code, "said by the registry")
         return case.publisher.provide(submission, documents)
@@ -709,11 +710,12 @@ def test_a_file_of_patient_ids_that_can_not_be_used_names_the_fault(
 
 
 @pytest.mark.parametrize("key", ["patient_map", "code_map"])
-def test_a_server_with_a_map_that_can_not_be_read_does_not_start(tmp_path: Path, key: str) -> None:
-    made = configured(tmp_path)
-    config = replace(made, imaging=replace(made.imaging, **{key: str(tmp_path / "none.toml")}))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=rf"imaging\.{key}: .*none\.toml: No such file"), serving(config):
-        pass
+def test_a_configuration_with_a_map_that_can_not_be_read_can_not_be_used(
+    config: Config, case: Case, tmp_path: Path, key: str
+) -> None:
+    wrong = replace(config, imaging=replace(config.imaging, **{key: str(tmp_path / "none.toml")}))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"imaging\.{key}: .*none\.toml: No such file"):
+        publishing.publisher(wrong, case.instances, case.publications, provide=case.publisher.provide)
 
 
 # --- objects and tables ---------------------------------------------------------------------------------------------
