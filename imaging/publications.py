@@ -285,11 +285,18 @@ class Publications:
             connection.execute(of_study.where(arrival.c.state == Study.FAILED).values(state=Study.WAITING))
             connection.execute(of_study.where(arrival.c.revision == submission.revision).values(state=Study.PUBLISHED))
 
-    def refused(self, submission: Publication) -> None:
-        """It was refused for good: another one is to be made."""
+    def tries(self, submission: Publication) -> int:
+        """How many attempts have begun by now, those of other processes included."""
         this = publication.c.submission_unique_id == submission.submission_unique_id
-        ending = update(publication).where(this, publication.c.state == State.SUBMITTING)
+        with self._reading.connect() as connection:
+            return int(connection.execute(select(publication.c.tries).where(this)).scalar_one())
+
+    def refused(self, submission: Publication) -> None:
+        """It was refused for good, and another one is to be made; unless a later attempt is under way, which has its own verdict."""
+        this = publication.c.submission_unique_id == submission.submission_unique_id
+        last = and_(publication.c.state == State.SUBMITTING, publication.c.tries == submission.tries)
         with self._engine.begin() as connection:
+            ending = update(publication).where(this, last)
             connection.execute(ending.values(state=State.REFUSED, submission="", content=b""))
 
     # --- for people ---------------------------------------------------------------------------------------------------

@@ -191,6 +191,11 @@ class Publisher:
         """The submission that deprecates the current entry."""
         assert current is not None
         if self.update is None:
+            _log.error(
+                "entry %s of study %s can not be deprecated: no registry is known (imaging.registry_url)",
+                current.entry_uuid,
+                known.study_instance_uid,
+            )
             raise PublishError(
                 f"entry {current.entry_uuid} of study {known.study_instance_uid} is to be deprecated: no registry is known that"
                 " could do so (imaging.registry_url)"
@@ -231,7 +236,8 @@ class Publisher:
         except Failure as failure:
             codes = {problem.code for problem in failure.problems}
             # Nobody else knows the ids: a duplicate is what an attempt of ours has registered.
-            if sent.tries == 1 or ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY not in codes:
+            again = self.publications.tries(sent) > 1
+            if not (again and ErrorCode.DUPLICATE_UNIQUE_ID_IN_REGISTRY in codes):
                 if codes and not codes & _NO_VERDICT:
                     self.publications.refused(sent)
                 raise

@@ -9,7 +9,9 @@ import io
 import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -79,6 +81,11 @@ def domain(config: Config) -> Iterator[Domain]:
         yield served
 
 
+def patient_of(local: Identifier) -> Identifier:
+    """Of whatever study: what one test has left to be tried again, another one may find due."""
+    return Identifier.of(local.identifier.replace("MRN", "P"), DOMAIN)
+
+
 class Case:
     """A study of one patient, and the publisher of the server, `later` seconds from now."""
 
@@ -88,15 +95,13 @@ class Case:
         self.publications: Publications = domain.parts["publications"]
         number = next(_numbers)
         self.local = f"MRN{number}"
-        self.patient = Identifier.of(f"P{number}", DOMAIN)
+        self.patient = patient_of(Identifier.of(self.local, ISSUER))
         self.study = str(generate_uid())
         self.series = itertools.count(1)
         self.later_s = 1000.0
         if known:
             self.make_known()
-        self.publisher = replace(
-            self._composed(), patient_of=lambda local: self.patient, quiet_s=QUIET_S, now=self._now
-        )
+        self.publisher = replace(self._composed(), patient_of=patient_of, quiet_s=QUIET_S, now=self._now)
 
     def _composed(self) -> Publisher:
         """Over HTTP, as if the actors were on other machines."""
@@ -488,6 +493,39 @@ def test_what_is_no_verdict_keeps_the_submission_and_a_refusal_ends_it(case: Cas
     assert (len(sent), case.overview().state, len(case.entries())) == (2, "published", 1)
 
 
+def test_several_that_publish_one_study_at_the_same_time_publish_it_once(case: Case) -> None:
+    images = case.arrive()
+    together = threading.Barrier(4)
+
+    def publish(_: int) -> str:
+        together.wait(timeout=60)
+        made = case.publisher.publish(case.study)
+        assert made is not None
+        return made.document_unique_id
+
+    with ThreadPoolExecutor(4) as threads:
+        published = set(threads.map(publish, range(4)))
+    (entry,) = case.entries()
+    assert published == {entry.unique_id}
+    assert case.listed() == uids(images)
+    assert case.overview().state == "published"
+
+
+def test_a_second_attempt_that_overtakes_the_first_is_no_failure(case: Case) -> None:
+    case.arrive()
+
+    def provide(submission: Submission, documents: Mapping[str, Document]) -> Outcome:
+        under_way = case.publications.submitting(case.study)
+        assert under_way is not None
+        # Another process begins an attempt of its own, and is the first to be heard.
+        case.publications.try_(under_way, now().timestamp())
+        case.publisher.provide(submission, documents)
+        return case.publisher.provide(submission, documents)
+
+    assert replace(case.publisher, provide=provide).publish(case.study) is not None
+    assert (len(case.entries()), case.overview().state) == (1, "published")
+
+
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
@@ -606,7 +644,9 @@ def test_without_a_registry_a_withdrawal_says_what_is_missing(case: Case, caplog
     case.look(replace(case.publisher, update=None))
     assert len(case.entries(APPROVED)) == 1
     assert "imaging.registry_url" in case.overview().reason
-    assert f"study {case.study} could not be published" in caplog.text
+    (entry,) = case.entries(APPROVED)
+    told = f"entry {entry.entry_uuid} of study {case.study} can not be deprecated: no registry is known"
+    assert told in caplog.text
 
 
 def test_what_was_rejected_before_it_was_published_is_never_listed(case: Case) -> None:
