@@ -89,7 +89,7 @@ class Publisher:
         due = self.publications.due(self._seconds(), self.quiet_s, limit)
         for study in due:
             try:
-                self._publish(study)
+                self._publish(study, at_once=False)
             except Exception as error:
                 self._failed(study, error)
         return len(due)
@@ -109,17 +109,22 @@ class Publisher:
         if patient_id or source_patient_id:
             self.publications.assign(study_instance_uid, patient_id, source_patient_id)
         try:
-            return self._publish(study_instance_uid)
+            return self._publish(study_instance_uid, at_once=True)
         except Exception as error:
             self._failed(study_instance_uid, error)
             raise
 
-    def _publish(self, study: str) -> Publication | None:
-        """Ends the submission that is under way, and makes others until what is published is what is stored."""
+    def _publish(self, study: str, *, at_once: bool) -> Publication | None:
+        """Ends the submission that is under way, and makes others until what is published is what is stored.
+
+        Unless it is to be done `at_once`, what has come since a manifest was decided waits for its own quiet period.
+        """
         done: Publication | None = None
         for _ in range(_ROUNDS):
             if under_way := self.publications.submitting(study):
                 done = self._send(under_way)
+                if done.document_unique_id and not at_once:
+                    return done
             known = self.publications.study(study)
             assert known is not None
             listed = to_list(self.instances.of_study(study), self._rejected)

@@ -353,6 +353,22 @@ def test_what_comes_while_a_manifest_is_submitted_is_in_the_next_one(case: Case)
     assert (len(case.entries()), case.overview().state) == (2, "published")
 
 
+@pytest.mark.parametrize("quiet_s", [0.0, 5000.0])
+def test_what_comes_after_a_lost_answer_waits_until_it_is_due_itself(case: Case, quiet_s: float) -> None:
+    first = case.arrive()
+    lost = losing_the_answer(case.publisher.provide, OSError("the connection is gone"))
+    with pytest.raises(OSError, match="is gone"):
+        replace(case.publisher, provide=lost).publish(case.study)
+    late = case.arrive(1)
+    patient = replace(case.publisher, quiet_s=quiet_s)
+    case.look(patient)
+    assert (case.listed(), case.overview().state) == (uids(first), "waiting")
+    case.look(patient)
+    assert len(case.entries()) == 1
+    patient.publish(case.study)
+    assert (case.listed(), case.overview().state) == (uids(first + late), "published")
+
+
 # --- crashes --------------------------------------------------------------------------------------------------------
 
 
