@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -142,8 +142,8 @@ class Publisher:
             self.publications.decide(decided, known)
         raise PublishError(f"study {study} changes faster than it is published")
 
-    def _rejected(self, sop_instance_uids: object) -> dict[str, str]:
-        return rejected(sop_instance_uids, instances=self.instances, publications=self.publications)  # type: ignore[arg-type]
+    def _rejected(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
+        return rejected(sop_instance_uids, instances=self.instances, publications=self.publications)
 
     def _manifest(self, known: Arrival, listed: Sequence[Instance], current: Publication | None) -> Publication:
         """The submission of a manifest of what is listed, which replaces the current one."""

@@ -116,19 +116,22 @@ def manifest_submission(
         submission_time=Timestamp.at(now),
         unique_id=Oid(submission_unique_id),
     )
-    associations = [
-        has_member(submission_set_uuid, document, entry_uuid=new_uuid(), submission_set_status="Original"),
-    ]
+    return Submission(
+        submission_sets=(submission_set,),
+        document_entries=(entry,),
+        associations=tuple(_associations(submission_set_uuid, document, replaces)),
+    )
+
+
+def _associations(submission_set: str, document: str, replaces: str | None) -> Iterator[Association]:
+    yield has_member(submission_set, document, entry_uuid=new_uuid(), submission_set_status="Original")
     if replaces:
-        associations.append(
-            Association(
-                entry_uuid=new_uuid(),
-                association_type=AssociationType.RPLC,
-                source_object=document,
-                target_object=replaces,
-            )
+        yield Association(
+            entry_uuid=new_uuid(),
+            association_type=AssociationType.RPLC,
+            source_object=document,
+            target_object=replaces,
         )
-    return Submission(submission_sets=(submission_set,), document_entries=(entry,), associations=tuple(associations))
 
 
 def withdrawal(

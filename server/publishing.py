@@ -10,14 +10,14 @@ from pathlib import Path
 from imaging.code_map import CodeMap
 from imaging.code_map import read as read_codes
 from imaging.instances import Instances
-from imaging.patient_map import patient_map
+from imaging.patient_map import PatientOf, patient_map
 from imaging.publications import Publications
 from imaging.publishing import Publisher, Source
 from imaging.rejections import see_arrivals
 from registry.client import client as registry_client
 from repository.client import client as repository_client
 from server.compose import imaging_defaults, now, soap_client
-from server.config import Config, ConfigError
+from server.config import Config, ConfigError, Imaging
 from server.tracing import OFF, Tracing
 from xds.transactions import Provide, Register
 
@@ -49,14 +49,7 @@ def publisher(
         update = registry_client(soap).update
     if provide is None:
         return None
-    try:
-        patient_of = patient_map(settings.patient_map, source_patient_issuer=settings.source_patient_issuer)
-    except ValueError as error:
-        raise ConfigError(f"imaging.patient_map: {error}") from None
-    try:
-        codes = read_codes(Path(settings.code_map)) if settings.code_map else CodeMap()
-    except ValueError as error:
-        raise ConfigError(f"imaging.code_map: {error}") from None
+    patient_of, codes = _maps(settings)
     return Publisher(
         instances=instances,
         publications=publications,
@@ -74,6 +67,17 @@ def publisher(
         now=now,
         quiet_s=settings.publish_after_s,
     )
+
+
+def _maps(settings: Imaging) -> tuple[PatientOf, CodeMap]:
+    """Who the patients are, and the affinity domain's own codes. ConfigError where a file of either can not be used."""
+    key = "patient_map"
+    try:
+        patient_of = patient_map(settings.patient_map, source_patient_issuer=settings.source_patient_issuer)
+        key = "code_map"
+        return patient_of, read_codes(Path(settings.code_map)) if settings.code_map else CodeMap()
+    except ValueError as error:
+        raise ConfigError(f"imaging.{key}: {error}") from None
 
 
 def only_see(instances: Instances, publications: Publications, limit: int) -> int:
