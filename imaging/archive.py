@@ -28,6 +28,10 @@ Get = Callable[[str, Mapping[str, str]], AbstractContextManager[HttpResponse]]
 """GETs (URL, headers). OSError where there is no answer."""
 
 
+Fetch = Callable[[str, str, str], Callable[[], Instance | None]]
+"""Begins to fetch the instance of a study, series and SOP Instance UID: what waits for it, as `Archive.instance`."""
+
+
 class ArchiveError(OSError):
     """The archive did not answer, or not with what it should have; the text is for the log and names the URL."""
 

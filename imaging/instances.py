@@ -16,7 +16,7 @@ from pydicom.errors import InvalidDicomError
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from imaging.tables import instance, manifest
+from imaging.tables import instance
 from xds.messages import Document
 from xds.values import is_oid
 
@@ -168,20 +168,6 @@ class Instances:
         with self._reading.connect() as connection:
             uids = list(connection.execute(select(instance.c.study_instance_uid).distinct()).scalars())
         return [_summary(uid, self.of_study(uid)) for uid in sorted(uids)]
-
-    def note_manifest(
-        self, *, document_unique_id: str, study_instance_uid: str, instances: int, published_at: str
-    ) -> None:
-        """Remembers that a manifest of a study was published."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                insert(manifest).values(
-                    document_unique_id=document_unique_id,
-                    study_instance_uid=study_instance_uid,
-                    instances=instances,
-                    published_at=published_at,
-                )
-            )
 
     def _instance(self, row: object) -> Instance:
         values = dict(row)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""The Imaging Document Source's tables: the stored instances, and which manifests were published."""
+"""The Imaging Document Source's table of instances: the stored instances. What is published of them is in imaging/publication_tables.py."""
 
 from __future__ import annotations
 
@@ -24,14 +24,4 @@ instance = Table(
     Column("sha1", String(40), nullable=False),
     Column("key", String(64), nullable=False),
     Index("ix_instance_study", "study_instance_uid", "series_instance_uid"),
-)
-
-manifest = Table(
-    "manifest",
-    metadata,
-    Column("document_unique_id", _UID, primary_key=True),
-    Column("study_instance_uid", _UID, nullable=False),
-    Column("instances", Integer, nullable=False),
-    Column("published_at", String(14), nullable=False),
-    Index("ix_manifest_study_instance_uid", "study_instance_uid"),
 )
