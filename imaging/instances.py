@@ -54,6 +54,10 @@ class Instance:
         path = self.path
         return Document(size=self.size, sha1=self.sha1, mime_type="application/dicom", open=lambda: path.open("rb"))
 
+    def header(self) -> Dataset:
+        """Its data set without pixel data. InstanceError or OSError where the file can not be read."""
+        return read_header(self.path)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
@@ -161,7 +165,7 @@ class Instances:
 
     def headers(self, instances: Sequence[Instance]) -> list[Dataset]:
         """The data sets of stored instances without pixel data."""
-        return [read_header(one.path) for one in instances]
+        return [one.header() for one in instances]
 
     def studies(self) -> list[Study]:
         """What is stored, study by study."""

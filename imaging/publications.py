@@ -150,6 +150,11 @@ class Publications:
             for study in sorted(set(touched) - set(last)):
                 connection.execute(update(arrival).where(arrival.c.study_instance_uid == study).values(_AGAIN))
 
+    def wait(self, study_instance_uid: str, at: float) -> None:
+        """A study waits of which nothing has come: it is an archive's."""
+        with self._engine.begin() as connection:
+            self._wait(connection, study_instance_uid, at)
+
     def _wait(self, connection: Connection, study: str, at: float) -> None:
         new = {"state": Study.WAITING, "revision": 1, "patient_id": "", "source_patient_id": ""}
         statement = self._insert(arrival).values(

@@ -16,6 +16,7 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from imaging import kos
+from imaging.archive import Archive
 from imaging.code_map import CodeMap
 from imaging.instances import Instance, Instances
 from imaging.mapping import ImagingDefaults
@@ -77,6 +78,8 @@ class Publisher:
     instances: Instances
     publications: Publications
     source: Source
+    #: Whose studies can be published too: what is of a study is stored here, or else there.
+    archive: Archive | None = None
     provide: Provide
     update: Register | None
     patient_of: PatientOf
@@ -105,7 +108,9 @@ class Publisher:
         """
         see_arrivals(self.instances, self.publications)
         if self.publications.study(study_instance_uid) is None:
-            raise PublishError(f"no instance of study {study_instance_uid} is stored")
+            if not self._of_study(study_instance_uid):
+                raise PublishError(f"no instance of study {study_instance_uid} is stored")
+            self.publications.wait(study_instance_uid, self._seconds())
         if patient_id or source_patient_id:
             self.publications.assign(study_instance_uid, patient_id, source_patient_id)
         try:
@@ -127,7 +132,7 @@ class Publisher:
                     return done
             known = self.publications.study(study)
             assert known is not None
-            listed = to_list(self.instances.of_study(study), self._rejected)
+            listed = to_list(self._of_study(study), self._rejected)
             current = self.publications.current(study)
             misplaced = current is not None and known.patient_id not in ("", current.patient_id)
             if current and current.listed == _digest(listed) and not misplaced:
@@ -141,6 +146,10 @@ class Publisher:
             decided = self._withdrawal(known, current) if withdrawn else self._manifest(known, listed, current)
             self.publications.decide(decided, known)
         raise PublishError(f"study {study} changes faster than it is published")
+
+    def _of_study(self, study: str) -> list[Instance]:
+        stored = self.instances.of_study(study)
+        return self.archive.of_study(study) if self.archive and not stored else stored
 
     def _rejected(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
         return rejected(sop_instance_uids, instances=self.instances, publications=self.publications)

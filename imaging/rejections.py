@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from pydicom.dataset import Dataset
 
-from imaging.instances import Instance, InstanceError, Instances, read_header
+from imaging.instances import Instance, InstanceError, Instances
 from imaging.kos.manifest import (
     KEY_OBJECT_SELECTION,
     MANIFEST_TITLES,
@@ -75,7 +75,7 @@ def _header(one: Instance) -> Dataset | None:
     if one.sop_class_uid != KEY_OBJECT_SELECTION:
         return None
     try:
-        header = read_header(one.path)
+        header = one.header()
         listed_in(studies_of(header))
         title_of(header)
     except (InstanceError, OSError):

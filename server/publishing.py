@@ -16,7 +16,7 @@ from imaging.publishing import Publisher, Source
 from imaging.rejections import see_arrivals
 from registry.client import client as registry_client
 from repository.client import client as repository_client
-from server.compose import imaging_defaults, now, soap_client
+from server.compose import archive, imaging_defaults, now, soap_client
 from server.config import Config, ConfigError, Imaging
 from server.tracing import OFF, Tracing
 from xds.transactions import Provide, Register
@@ -53,6 +53,7 @@ def publisher(
     return Publisher(
         instances=instances,
         publications=publications,
+        archive=archive(config, instances.staging),
         source=Source(
             source_id=settings.source_id,
             retrieve_ae_title=settings.ae_title,
