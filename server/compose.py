@@ -483,7 +483,7 @@ def local_instances(config: Config, domain: Domain) -> Any:
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
-    domain.closing.append(engine.dispose)
+    domain.closing.append(instances.close)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
