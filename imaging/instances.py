@@ -37,6 +37,14 @@ class InstanceError(ValueError):
     """A file that cannot be stored, with the reason: it is no DICOM, lacks an identifier, or contradicts a stored instance."""
 
 
+class DifferentInstance(InstanceError):
+    """Another instance is stored under the same SOP Instance UID. `short` says so without UIDs."""
+
+    def __init__(self, text: str, short: str) -> None:
+        super().__init__(text)
+        self.short = short
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One stored instance. `size` in bytes, of the whole Part-10 file; `path` is its file."""
@@ -118,10 +126,14 @@ class Instances:
 
         InstanceError for what is no DICOM instance, and for an instance whose SOP Instance UID is stored with another data set.
         """
+        with source.open("rb") as stream:
+            return self.add_stream(stream)
+
+    def add_stream(self, stream: BinaryIO) -> tuple[Instance, bool]:
+        """The same for what can be read of an open file."""
         part = self.staging / f"{secrets.token_hex(16)}.part"
         try:
-            with source.open("rb") as stream:
-                size, sha1 = _copy(stream, part)
+            size, sha1 = _copy(stream, part)
             return self.take(part, read_header(part), size=size, sha1=sha1)
         finally:
             part.unlink(missing_ok=True)
@@ -196,13 +208,17 @@ class Instances:
             return known
         uid, syntax = known.sop_instance_uid, row["transfer_syntax_uid"]
         if known.transfer_syntax_uid != syntax:
-            raise InstanceError(
-                f"SOP Instance {uid} is stored in another encoding (transfer syntax {known.transfer_syntax_uid}, not {syntax})"
+            raise DifferentInstance(
+                f"SOP Instance {uid} is stored in another encoding:"
+                f" transfer syntax {known.transfer_syntax_uid}, not {syntax}",
+                "the SOP Instance UID is stored in another transfer syntax",
             )
         # The file meta information is the sender's, and may differ from one transmission to the next.
         if not same_data_set(known.path, file):
-            raise InstanceError(
-                f"SOP Instance {uid} is stored with other bytes in its data set (SHA-1 of the file {known.sha1}, not {row['sha1']})"
+            raise DifferentInstance(
+                f"SOP Instance {uid} is stored with other bytes in its data set"
+                f" (SHA-1 of the file {known.sha1}, not {row['sha1']})",
+                "the SOP Instance UID is stored with another data set",
             )
         return known
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,3 +59,23 @@ def same_data_set(one: Path, other: Path) -> bool:
             if chunk != second.read(_CHUNK_BYTES):
                 return False
     return True
+
+
+def inflates_within(path: Path, max_bytes: int) -> bool:
+    """Whether a deflated data set (PS3.5 A.5) can be inflated, and to so many bytes at most."""
+    with path.open("rb") as file:
+        offset = data_set_offset(file)
+        if offset is None:
+            return False
+        file.seek(offset)
+        inflating, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while chunk := inflating.unconsumed_tail or file.read(_CHUNK_BYTES):
+            try:
+                size += len(inflating.decompress(chunk, _CHUNK_BYTES))
+            except zlib.error:
+                return False
+            if size > max_bytes:
+                return False
+            if inflating.eof:
+                return True
+    return False
