@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import queue
 import secrets
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,15 +23,23 @@ from typing import Any, BinaryIO
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
+from pynetdicom._handlers import (
+    standard_dimse_recv_handler,
+    standard_dimse_sent_handler,
+    standard_pdu_recv_handler,
+    standard_pdu_sent_handler,
+)
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from imaging import part10
 
+_log = logging.getLogger("xdsi.imaging")
 #: Longest PDU that is not P-DATA-TF, in bytes: an association request with 128 presentation contexts has room in it.
 _MAX_OTHER_PDU = 1024 * 1024
 #: Longest command set, and longest data set of a message that is no C-STORE, in bytes.
@@ -37,6 +47,13 @@ _MAX_COMMAND = 64 * 1024
 _MAX_IN_MEMORY = 16 * 1024 * 1024
 #: Most messages that may wait on an association: a peer has to wait for the answer to each (PS3.7 D.3.3.3).
 _MAX_WAITING = 8
+#: They write each message into pynetdicom's log: what they would make of a data set is a copy in memory.
+_TELLING = (
+    (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler),
+    (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
+    (evt.EVT_PDU_RECV, standard_pdu_recv_handler),
+    (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
+)
 _BUFFER_BYTES = 256 * 1024
 #: How often it is looked whether a peer that we wait for has ended the association, in seconds.
 _LOOK_S = 0.1
@@ -123,26 +140,37 @@ class Messages(DIMSEServiceProvider):
         super().__init__(association)
         self._directory, self._bounds, self._acted = directory, bounds, acted
         self._in_memory = 0
-        self._ended = False
+        self._ended = self._dropped = False
+        #: How many C-STORE requests were answered with which status.
+        self.answers: Counter[int] = Counter()
         #: How many messages have come.
         self.received = 0
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Takes what a P-DATA-TF PDU carries, piece by piece."""
+        """Takes what a P-DATA-TF PDU carries, piece by piece. What cannot be understood ends the association."""
         for context_id, data in primitive.presentation_data_value_list:
             if self._ended:
                 return
-            if isinstance(self.message, C_STORE_RQ) and not isinstance(self.message.data_set, Arrival):
-                self.message.data_set = self._arrival(self.message, context_id)
-            if self._too_much(len(data), command=bool(data[:1] and data[0] & 1)):
+            try:
+                self._receive(context_id, data)
+            except Exception as error:
+                # pynetdicom and pydicom say what they could not read in many kinds of exceptions.
+                _log.warning("an association was ended: a message cannot be read (%s)", type(error).__name__)
                 self._end()
-                return
-            piece = P_DATA()
-            piece.presentation_data_value_list = [(context_id, data)]
-            super().receive_primitive(piece)
-            if self.message is None:
-                self._in_memory = 0
-                self.received += 1
+
+    def _receive(self, context_id: int, data: bytes) -> None:
+        if isinstance(self.message, C_STORE_RQ) and not isinstance(self.message.data_set, Arrival):
+            self.message.data_set = self._arrival(self.message, context_id)
+        if self._too_much(len(data), command=bool(data[0] & 1)):
+            _log.warning("an association was ended: a message is longer than any may be, or too many wait")
+            self._end()
+            return
+        piece = P_DATA()
+        piece.presentation_data_value_list.append((context_id, data))
+        super().receive_primitive(piece)
+        if self.message is None:
+            self._in_memory = 0
+            self.received += 1
 
     def get_msg(self, block: bool = False) -> Any:
         """As pynetdicom's; where it waits for a response, requests wait meanwhile, and so does nobody for a peer that has ended."""
@@ -170,8 +198,9 @@ class Messages(DIMSEServiceProvider):
         if primitive.msg_type == "N-ACTION" and primitive.MessageIDBeingRespondedTo is not None:
             self._acted(self)
 
-    def drop(self) -> None:
-        """Deletes what had come in part when the connection ended, or was never looked at."""
+    def drop(self) -> bool:
+        """Deletes what had come in part when the connection ended, or was never looked at; whether this is the first time."""
+        first, self._dropped = not self._dropped, True
         self._ended = True
         left = [self.message and self.message.data_set]
         while True:
@@ -182,6 +211,7 @@ class Messages(DIMSEServiceProvider):
         for one in left:
             if isinstance(one, Arrival):
                 one.drop()
+        return first
 
     def _arrival(self, message: DIMSEMessage, context_id: int) -> Arrival:
         command = message.command_set
@@ -239,6 +269,23 @@ class _Socket(AssociationSocket):
         return came[:count] if count < nr_bytes else came
 
 
+class _UpperLayer(DULServiceProvider):
+    """Ends with its connection, whatever a peer sends, and leaves nothing behind."""
+
+    def run_reactor(self) -> None:
+        """The thread's life."""
+        try:
+            super().run_reactor()
+        except Exception as error:
+            # pynetdicom lets the thread die at some of what a state does not foresee.
+            _log.warning("an association was ended: %s", type(error).__name__)
+            if self.socket is not None:
+                self.socket.close()
+        finally:
+            if isinstance(self.assoc.dimse, Messages):
+                self.assoc.dimse.drop()
+
+
 class _Handler(RequestHandler):
     """Gives each association our socket and our messages."""
 
@@ -249,13 +296,15 @@ class _Handler(RequestHandler):
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request.settimeout(bounds.pdu_s)
         association = super()._create_association()
-        # Both sockets tell that they are connected; it is to be heard once.
-        association.dul.event_queue.get_nowait()
+        association.dul = _UpperLayer(association)
+        association.acse_timeout, association.network_timeout = self.ae.acse_timeout, self.ae.network_timeout
         connection = _Socket(association, client_socket=self.request)
         # The length of a PDU does not count what is before and around its values.
         connection.max_bytes = max(bounds.pdu_bytes + 64, _MAX_OTHER_PDU)
         connection.pdu_s = bounds.pdu_s
         association.dul.socket = connection
+        for event, handler in _TELLING:
+            association.unbind(event, handler)
         association.dimse = Messages(association, self.server.directory, bounds, self.server.acted)
         return association
 

@@ -12,12 +12,6 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, AllTransferSyntaxes, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from pynetdicom import AE, build_context, evt
-from pynetdicom._handlers import (
-    standard_dimse_recv_handler,
-    standard_dimse_sent_handler,
-    standard_pdu_recv_handler,
-    standard_pdu_sent_handler,
-)
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
@@ -109,11 +103,6 @@ class StoreScp:
             ),
             acted=self._commitment.answered,
         )
-        # They write each message into the log of debugging: what they would make of a data set is a copy in memory.
-        server.unbind(evt.EVT_DIMSE_RECV, standard_dimse_recv_handler)
-        server.unbind(evt.EVT_DIMSE_SENT, standard_dimse_sent_handler)
-        server.unbind(evt.EVT_PDU_RECV, standard_pdu_recv_handler)
-        server.unbind(evt.EVT_PDU_SENT, standard_pdu_sent_handler)
         self._server, self.port = server, server.server_address[1]
         self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="xdsi-dimse", daemon=True)
         self._thread.start()
@@ -165,6 +154,9 @@ class StoreScp:
         finally:
             if isinstance(arrival, Arrival):
                 arrival.drop()
+        messages = event.assoc.dimse
+        if isinstance(messages, Messages):
+            messages.answers[status] += 1
         return _status(status, comment)
 
     def _outcome(self, request: C_STORE, context: PresentationContextTuple, arrival: Arrival) -> tuple[int, str]:
@@ -232,8 +224,11 @@ def _as_storage(uid: str) -> SOPClassCommonExtendedNegotiation:
 def _drop(event: evt.Event) -> None:
     """The connection has ended."""
     association: Association = event.assoc
-    if isinstance(association.dimse, Messages):
-        association.dimse.drop()
+    messages = association.dimse
+    if isinstance(messages, Messages) and messages.drop():
+        stored, answers = messages.answers[_SUCCESS], messages.answers.total()
+        caller = str(association.requestor.ae_title).strip()
+        _log.info("association of %r: %d instances stored, %d refused", caller, stored, answers - stored)
 
 
 def _of_storage(error: Exception) -> str:
