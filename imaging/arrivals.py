@@ -284,6 +284,8 @@ class _UpperLayer(DULServiceProvider):
         finally:
             if isinstance(self.assoc.dimse, Messages):
                 self.assoc.dimse.drop()
+            # Nobody waits for a request for an association any more.
+            self.to_user_queue.put(None)  # type: ignore[arg-type]
 
 
 class _Handler(RequestHandler):

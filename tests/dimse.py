@@ -78,13 +78,13 @@ def requester(*classes: tuple[str, str], ae_title: str = "TESTER") -> AE:
 
 def send(port: int, path: Path, *, called: str = "XDSI", ae_title: str = "TESTER") -> Dataset:
     """Sends the data set of a file as it is, byte for byte; the status that came, empty where nothing was accepted."""
-    meta = pydicom.dcmread(path, stop_before_pixels=True).file_meta
+    header = pydicom.dcmread(path, stop_before_pixels=True)
     return send_bytes(
         port,
         data_set_bytes(path),
-        sop_class=meta.MediaStorageSOPClassUID,
-        uid=meta.MediaStorageSOPInstanceUID,
-        syntax=meta.TransferSyntaxUID,
+        sop_class=header.SOPClassUID,
+        uid=header.SOPInstanceUID,
+        syntax=header.file_meta.TransferSyntaxUID,
         called=called,
         ae_title=ae_title,
     )
