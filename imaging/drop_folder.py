@@ -49,6 +49,8 @@ class DropFolder:
         """`directory` is made where it is not there. Files may lie in folders below it; links are left alone."""
         self._directory, self._instances = directory, instances
         self._seen: dict[Path, _State] = {}
+        #: Held while a name among the refused ones is chosen and taken.
+        self._refusing = threading.Lock()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def look(self) -> Seen:
@@ -67,31 +69,40 @@ class DropFolder:
         )
 
     def _take(self, path: Path) -> str:
-        """Whether the file was added, known or refused; empty where the machine failed, and it stays."""
+        """Whether the file was added, known or refused; empty where the machine failed, or it has gone, and it is left where it is."""
         try:
-            added = self._stored(path)
+            parent = _opened_folder(self._directory, path.parent)
+        except OSError:
+            return ""
+        try:
+            added = self._stored(parent, path.name)
+            os.unlink(path.name, dir_fd=parent)
         except InstanceError as error:
-            return self._refuse(path, str(error))
+            with self._refusing:
+                return self._refuse(parent, path, str(error))
+        except FileNotFoundError:
+            return ""
         except Exception as error:
             # The database or the disk: the file is as good as before.
             _log.error("a file in the drop folder could not be stored: %s", type(error).__name__)
             return ""
-        path.unlink(missing_ok=True)
+        finally:
+            os.close(parent)
         return "added" if added else "known"
 
-    def _stored(self, path: Path) -> bool:
+    def _stored(self, parent: int, name: str) -> bool:
         """Whether it is new. A copy of what is open now is stored, whatever becomes of the name."""
         try:
-            descriptor = _opened(self._directory, path)
-        except OSError as error:
-            raise InstanceError(f"it cannot be read: {error.strerror}") from None
+            descriptor = os.open(name, _NO_LINKS, dir_fd=parent)
+        except PermissionError:
+            raise InstanceError("it may not be read") from None
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise InstanceError("it is no file")
             _, new = self._instances.add_stream(file)
         return new
 
-    def _refuse(self, path: Path, reason: str) -> str:
+    def _refuse(self, parent: int, path: Path, reason: str) -> str:
         """Moves the file to the folder of the refused ones, beside a text with the reason."""
         refused = self._directory / REFUSED
         try:
@@ -99,9 +110,12 @@ class DropFolder:
             name = path.name[:100]
             while os.path.lexists(refused / name) or os.path.lexists(refused / f"{name}.txt"):
                 name = f"{secrets.token_hex(4)}-{path.name[:100]}"
-            with (refused / f"{name}.txt").open("x", encoding="utf-8") as text:
-                text.write(f"{path.relative_to(self._directory)}: {reason}\n".encode(errors="replace").decode())
-            path.rename(refused / name)
+            there = _opened_folder(self._directory, refused)
+            try:
+                _write_new(there, f"{name}.txt", f"{path.relative_to(self._directory)}: {reason}\n")
+                os.rename(path.name, name, src_dir_fd=parent, dst_dir_fd=there)
+            finally:
+                os.close(there)
         except OSError as error:
             _log.error("a refused file in the drop folder could not be moved: %s", error.strerror)
             return ""
@@ -149,15 +163,19 @@ def _files(directory: Path, refused: Path, depth: int = 0) -> Iterator[tuple[Pat
                     yield path, _State(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _opened(directory: Path, path: Path) -> int:
-    """A descriptor of the file. Folder by folder, so that none of them can have become a link since it was looked at."""
-    *folders, name = path.relative_to(directory).parts
+def _opened_folder(directory: Path, folder: Path) -> int:
+    """A descriptor of a folder below the directory, through no link: none of its parents can have become one since it was looked at."""
     here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for folder in folders:
-            there = os.open(folder, _NO_LINKS | os.O_DIRECTORY, dir_fd=here)
+    for name in folder.relative_to(directory).parts:
+        try:
+            there = os.open(name, _NO_LINKS | os.O_DIRECTORY, dir_fd=here)
+        finally:
             os.close(here)
-            here = there
-        return os.open(name, _NO_LINKS, dir_fd=here)
-    finally:
-        os.close(here)
+        here = there
+    return here
+
+
+def _write_new(folder: int, name: str, text: str) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600, dir_fd=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode(errors="replace"))
