@@ -10,6 +10,7 @@ import io
 import logging
 import queue
 import secrets
+import select
 import socket
 import ssl
 import time
@@ -47,6 +48,9 @@ _MAX_COMMAND = 64 * 1024
 _MAX_IN_MEMORY = 16 * 1024 * 1024
 #: Most messages that may wait on an association: a peer has to wait for the answer to each (PS3.7 D.3.3.3).
 _MAX_WAITING = 8
+#: How long it is waited for a message, or for anything on a connection, before it is looked at something else, in seconds.
+_MESSAGE_S = 0.005
+_CONNECTION_S = 0.02
 #: They write each message into pynetdicom's log: what they would make of a data set is a copy in memory.
 _TELLING = (
     (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler),
@@ -175,7 +179,11 @@ class Messages(DIMSEServiceProvider):
     def get_msg(self, block: bool = False) -> Any:
         """As pynetdicom's; where it waits for a response, requests wait meanwhile, and so does nobody for a peer that has ended."""
         if not block:
-            return super().get_msg(False)
+            # It is asked again and again: better wait here for a message than sleep.
+            try:
+                return self.msg_queue.get(timeout=_MESSAGE_S)
+            except queue.Empty:
+                return None, None
         until = time.monotonic() + (self.dimse_timeout or 30.0)
         requests: list[Any] = []
         try:
@@ -246,6 +254,24 @@ class _Socket(AssociationSocket):
     max_bytes = _MAX_OTHER_PDU
     pdu_s = 30.0
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; waits a moment for it, or until there is something to send."""
+        connection, upper = self.socket, self.assoc.dul
+        if connection is None or not isinstance(upper, _UpperLayer):
+            return False
+        looking = select.poll()
+        try:
+            looking.register(connection, select.POLLIN)
+            looking.register(upper.woken, select.POLLIN)
+            found = {descriptor for descriptor, _ in looking.poll(_CONNECTION_S * 1000)}
+            if upper.woken.fileno() in found:
+                upper.woken.recv(4096)
+            return connection.fileno() in found
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+
     def recv(self, nr_bytes: int) -> bytearray:
         """So many bytes, or fewer where the connection ends. OSError where they are too many, or take too long."""
         if nr_bytes > self.max_bytes:
@@ -270,7 +296,21 @@ class _Socket(AssociationSocket):
 
 
 class _UpperLayer(DULServiceProvider):
-    """Ends with its connection, whatever a peer sends, and leaves nothing behind."""
+    """Ends with its connection, whatever a peer sends, and leaves nothing behind. It waits for something to do, and does not poll."""
+
+    def __init__(self, association: Association) -> None:
+        super().__init__(association)
+        # The waiting is done where the socket is looked at.
+        self._run_loop_delay = 0.0
+        self.woken, self._waking = socket.socketpair()
+        for one in (self.woken, self._waking):
+            one.setblocking(False)
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Gives something to the connection."""
+        super().send_pdu(primitive)
+        with suppress(OSError):
+            self._waking.send(b"!")
 
     def run_reactor(self) -> None:
         """The thread's life."""
@@ -284,8 +324,10 @@ class _UpperLayer(DULServiceProvider):
         finally:
             if isinstance(self.assoc.dimse, Messages):
                 self.assoc.dimse.drop()
+            self.woken.close()
+            self._waking.close()
             # Nobody waits for a request for an association any more.
-            self.to_user_queue.put(None)  # type: ignore[arg-type]
+            self.to_user_queue.put(None)
 
 
 class _Handler(RequestHandler):

@@ -93,7 +93,8 @@ class _Keeping:
         return frozenset([self.sop_instance_uid])
 
 
-_KEY_OF = select(instance.c.key).where(instance.c.sop_instance_uid == bindparam("uid"))
+_COLUMNS = tuple(instance.columns)
+_OF_UID = select(*_COLUMNS).where(instance.c.sop_instance_uid == bindparam("uid"))
 _INSERT = insert(instance)
 
 
@@ -185,7 +186,7 @@ class Instances:
         """Makes the row durable, and the name of its file; whether there was none of this instance."""
 
         def work(connection: Connection) -> bool:
-            if connection.rows(_KEY_OF, {"uid": row["sop_instance_uid"]}):
+            if connection.rows(_OF_UID, {"uid": row["sop_instance_uid"]}):
                 return False
             connection.run(_INSERT, row)
             return True
@@ -203,8 +204,11 @@ class Instances:
 
     def _known(self, row: dict[str, Any], file: Path) -> Instance | None:
         """The stored instance, if it has the same data set in the same encoding as the file."""
-        known = next(iter(self.find([row["sop_instance_uid"]]).values()), None)
-        if known is None or known.sha1 == row["sha1"]:
+        found = self._database.rows(_OF_UID, {"uid": row["sop_instance_uid"]})
+        if not found:
+            return None
+        known = self._instance({column.name: value for column, value in zip(_COLUMNS, found[0], strict=True)})
+        if known.sha1 == row["sha1"]:
             return known
         uid, syntax = known.sop_instance_uid, row["transfer_syntax_uid"]
         if known.transfer_syntax_uid != syntax:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from pathlib import Path
 from typing import BinaryIO
-
-from pydicom.dataset import FileMetaDataset
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
 
 #: Of this program, derived from a UUID (PS3.5 B.2).
 IMPLEMENTATION_CLASS_UID = "2.25.188221763070184769050091059420776055296"
@@ -22,18 +19,25 @@ _GROUP_LENGTH = bytes.fromhex("02000000") + b"UL" + bytes.fromhex("0400")
 
 def header(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source: str) -> bytes:
     """Preamble, prefix and File Meta Information of a data set that the AE `source` sent."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    meta.SourceApplicationEntityTitle = source
-    written = io.BytesIO()
-    written.write(b"\x00" * 128 + b"DICM")
-    write_file_meta_info(written, meta, enforce_standard=True)
-    return written.getvalue()
+    elements = b"".join(
+        (
+            _element(0x0001, b"OB", b"\x00\x01"),
+            _element(0x0002, b"UI", sop_class_uid.encode()),
+            _element(0x0003, b"UI", sop_instance_uid.encode()),
+            _element(0x0010, b"UI", transfer_syntax_uid.encode()),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode()),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode()),
+            _element(0x0016, b"AE", source.encode()),
+        )
+    )
+    return bytes(128) + b"DICM" + _GROUP_LENGTH + struct.pack("<L", len(elements)) + elements
+
+
+def _element(number: int, vr: bytes, value: bytes) -> bytes:
+    """An element of group 0002 in Explicit VR Little Endian (PS3.5 7.1.2), its value of even length."""
+    value += (b"\x00" if vr in (b"UI", b"OB") else b" ") * (len(value) % 2)
+    length = struct.pack("<HL", 0, len(value)) if vr == b"OB" else struct.pack("<H", len(value))
+    return struct.pack("<HH", 0x0002, number) + vr + length + value
 
 
 def data_set_offset(file: BinaryIO) -> int | None:
