@@ -138,13 +138,13 @@ class Arrival(io.BytesIO):
 
 
 class Messages(DIMSEServiceProvider):
-    """The messages of one association. `acted` is called when a response to N-ACTION has been given to the connection."""
+    """The messages of one association. `acted` is called when a response to N-ACTION was given to it, and when it has ended."""
 
     def __init__(self, association: Association, directory: Path, bounds: Bounds, acted: Callable[[Messages], None]):
         super().__init__(association)
         self._directory, self._bounds, self._acted = directory, bounds, acted
         self._in_memory = 0
-        self._ended = self._dropped = False
+        self._ended = self.dropped = False
         #: How many C-STORE requests were answered with which status.
         self.answers: Counter[int] = Counter()
         #: How many messages have come.
@@ -208,7 +208,7 @@ class Messages(DIMSEServiceProvider):
 
     def drop(self) -> bool:
         """Deletes what had come in part when the connection ended, or was never looked at; whether this is the first time."""
-        first, self._dropped = not self._dropped, True
+        first, self.dropped = not self.dropped, True
         self._ended = True
         left = [self.message and self.message.data_set]
         while True:
@@ -219,6 +219,8 @@ class Messages(DIMSEServiceProvider):
         for one in left:
             if isinstance(one, Arrival):
                 one.drop()
+        # An answer that waits for the connection is given no more.
+        self._acted(self)
         return first
 
     def _arrival(self, message: DIMSEMessage, context_id: int) -> Arrival:

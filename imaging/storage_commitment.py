@@ -109,10 +109,13 @@ class Commitment:
             return _status(_PROCESSING_FAILURE, "the log of the server says why"), None
         with self._lock:
             self._made[messages] = report
+        if messages.dropped:
+            # The connection has ended meanwhile, and no answer will be given.
+            self.answered(messages)
         return _status(_SUCCESS, ""), None
 
     def answered(self, messages: Messages) -> None:
-        """The request that came with these messages was answered: its report may go."""
+        """The request that came with these messages was answered, or its connection has ended: its report may go."""
         with self._lock:
             report = self._made.pop(messages, None)
             if report is not None and not self._closing.is_set():

@@ -160,6 +160,21 @@ def test_a_requester_that_nobody_knows_and_has_gone_is_told_in_the_log(
     raise AssertionError(caplog.text)
 
 
+def test_a_requester_whose_connection_broke_leaves_no_place_taken(
+    listening: Source, stored: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the reports that may wait: one that cannot be given counts no more."""
+    commitment = listening.scp._commitment
+    with associated(listening.port, queue.Queue()) as association:
+        assert act(association, asking(reference(CTImageStorage, of(stored)[0]))).Status == 0x0000
+        association.abort()
+    for _ in range(600):
+        if commitment._waiting == 0:
+            break
+        commitment._closing.wait(0.1)
+    assert (commitment._waiting, commitment._made) == (0, {})
+
+
 @pytest.mark.parametrize(
     ("asked", "more", "status", "comment"),
     [

@@ -306,7 +306,7 @@ def test_what_is_wrong_is_said_with_status_and_comment(
     assert (listening.files, listening.left_over) == (0, [])
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_bytes_that_are_no_data_set_are_refused(listening: Source) -> None:
     sending = {"sop_class": CTImageStorage, "uid": "1.2.3", "syntax": ExplicitVRLittleEndian}
     answer = send_bytes(listening.port, os.urandom(5000), **sending)

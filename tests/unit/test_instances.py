@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from database.connections import Connection
 from imaging import part10, schema
 from imaging.ingest import load
 from imaging.instances import DifferentInstance, Instances
@@ -69,6 +72,32 @@ def test_what_is_stored_is_there_when_the_database_is_opened_again(
         assert again.known == report.added
         assert [one.path.read_bytes() for one in again.known] == [path.read_bytes() for path in series]
     assert files(tmp_path) == 20
+
+
+def test_a_file_and_its_name_are_on_disk_before_its_row_is_written(
+    url: str, tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with opened(url, tmp_path) as instances:
+        before: list[list[Path]] = []
+        run = Connection.run
+
+        def inserted(self: Connection, statement: Any, parameters: Any) -> int:
+            before.append(list(synced))
+            return run(self, statement, parameters)
+
+        monkeypatch.setattr(Connection, "run", inserted)
+        stored, _ = instances.add(series[0])
+        ((file, *names),) = before
+        assert file == stored.path
+        assert {*names} == {stored.path.parent, stored.path.parent.parent}
 
 
 def test_of_different_data_sets_at_once_one_is_stored_and_the_others_refused(
