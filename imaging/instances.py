@@ -16,6 +16,7 @@ from pydicom.errors import InvalidDicomError
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from imaging import index
 from imaging.tables import instance, manifest
 from xds.messages import Document
 from xds.values import is_oid
@@ -116,6 +117,7 @@ class Instances:
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(instance).values(**row, key=key))
+                index.note(connection, header)
         except IntegrityError:
             # Another thread has stored the same instance in the meantime.
             target.unlink()
@@ -169,6 +171,17 @@ class Instances:
             uids = list(connection.execute(select(instance.c.study_instance_uid).distinct()).scalars())
         return [_summary(uid, self.of_study(uid)) for uid in sorted(uids)]
 
+    def complete_index(self) -> None:
+        """Describes the instances that were stored before there was an index of studies and series, from their files."""
+        while True:
+            with self._reading.connect() as connection:
+                missing = index.undescribed(connection, _CHUNK_UIDS)
+            if not missing:
+                return
+            for stored in self.find(missing).values():
+                with self._engine.begin() as connection:
+                    index.note(connection, _header_or_row(stored))
+
     def note_manifest(
         self, *, document_unique_id: str, study_instance_uid: str, instances: int, published_at: str
     ) -> None:
@@ -201,6 +214,22 @@ def read_header(path: Path) -> Dataset:
     except Exception as error:
         # pydicom says what it could not read in many kinds of exceptions.
         raise InstanceError(f"it cannot be read as DICOM: {type(error).__name__}") from None
+
+
+def _header_or_row(stored: Instance) -> Dataset:
+    """The header of a stored instance; what its row knows, where its file is lost or damaged."""
+    try:
+        header = read_header(stored.path)
+        if header.get("SOPInstanceUID") == stored.sop_instance_uid:
+            return header
+    except (InstanceError, OSError):
+        pass
+    header = Dataset()
+    header.SOPInstanceUID, header.SOPClassUID = stored.sop_instance_uid, stored.sop_class_uid
+    header.StudyInstanceUID, header.SeriesInstanceUID = stored.study_instance_uid, stored.series_instance_uid
+    header.Modality, header.PatientID = stored.modality, stored.patient_id
+    header.SeriesNumber, header.InstanceNumber = stored.series_number, stored.instance_number
+    return header
 
 
 def _row(header: Dataset, *, size: int, sha1: str) -> dict[str, Any]:

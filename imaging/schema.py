@@ -27,3 +27,5 @@ def upgrade(engine: Engine) -> None:
 def _durable(connection: Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL").close()
     connection.execute("PRAGMA synchronous=FULL").close()
+    # LIKE as PostgreSQL has it.
+    connection.execute("PRAGMA case_sensitive_like=ON").close()

@@ -483,6 +483,7 @@ def local_instances(config: Config, domain: Domain) -> Any:
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
+    instances.complete_index()
     domain.closing.append(engine.dispose)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
