@@ -20,6 +20,8 @@ _NUMBERS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"
 _MAX_DEPTH = 16
 #: Binary values of more bytes are bulk data.
 INLINE_BYTES = 1024
+#: Other values of more bytes are bulk data too, where the data set was read so that they are still on disk.
+_MAX_TEXT_BYTES = 64 * 1024
 _CHARACTER_SET = "00080005"
 
 
@@ -41,9 +43,7 @@ def texts(vr: str, values: Iterable[object]) -> Json:
     return {"vr": vr, "Value": kept} if kept else {"vr": vr}
 
 
-def _encode(
-    dataset: Dataset, tags: Iterable[BaseTag], bulk_uri: BulkUri | None, prefix: str, depth: int
-) -> Json:
+def _encode(dataset: Dataset, tags: Iterable[BaseTag], bulk_uri: BulkUri | None, prefix: str, depth: int) -> Json:
     encoded: Json = {}
     for tag in tags:
         # Group lengths have no place in JSON (PS3.18 F.2.2), nor has group 2.
@@ -57,9 +57,10 @@ def _encode(
 
 def _attribute(dataset: Dataset, tag: BaseTag, bulk_uri: BulkUri | None, place: str, depth: int) -> Json:
     raw = dataset.get_item(tag)
-    if isinstance(raw, RawDataElement) and raw.value is None and raw.length and raw.VR != "SQ":
+    if isinstance(raw, RawDataElement) and (bulk_vr := _vr(raw)) != "SQ" and raw.value is None and raw.length:
         # pydicom has left it on disk, because it is large.
-        return _bulk(_vr(raw), bulk_uri, place)
+        if bulk_vr in _BINARY or raw.length > _MAX_TEXT_BYTES:
+            return _bulk(bulk_vr, bulk_uri, place)
     try:
         element = dataset[tag]
         vr = str(element.VR)

@@ -17,7 +17,7 @@ import uvicorn
 from server.config import Config, ConfigError
 from server.protocol import bounded
 from server.sharing import Counts, Server, SharingServer
-from soap.endpoint import Receive, Scope, Send
+from soap.streams import Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
