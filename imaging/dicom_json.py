@@ -57,10 +57,9 @@ def _encode(dataset: Dataset, tags: Iterable[BaseTag], bulk_uri: BulkUri | None,
 
 def _attribute(dataset: Dataset, tag: BaseTag, bulk_uri: BulkUri | None, place: str, depth: int) -> Json:
     raw = dataset.get_item(tag)
-    if isinstance(raw, RawDataElement) and (bulk_vr := _vr(raw)) != "SQ" and raw.value is None and raw.length:
+    if isinstance(raw, RawDataElement) and raw.value is None and _is_bulk(_vr(raw), raw.length):
         # pydicom has left it on disk, because it is large.
-        if bulk_vr in _BINARY or raw.length > _MAX_TEXT_BYTES:
-            return _bulk(bulk_vr, bulk_uri, place)
+        return _bulk(_vr(raw), bulk_uri, place)
     try:
         element = dataset[tag]
         vr = str(element.VR)
@@ -75,6 +74,10 @@ def _attribute(dataset: Dataset, tag: BaseTag, bulk_uri: BulkUri | None, place: 
     except Exception:
         # Readers raise anything on hostile values; the rest of the data set is good.
         return {"vr": _vr(raw)}
+
+
+def _is_bulk(vr: str, length: int) -> bool:
+    return length > 0 and vr != "SQ" and (vr in _BINARY or length > _MAX_TEXT_BYTES)
 
 
 def _vr(raw: RawDataElement | DataElement) -> str:

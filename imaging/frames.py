@@ -92,8 +92,8 @@ class Frames:
             if isinstance(raw, RawDataElement) and raw.value is None:
                 with self.stored.path.open("rb") as file:
                     file.seek(raw.value_tell)
-                    return get_frame(file, number - 1, extended_offsets=offsets, number_of_frames=self.count)
-            return get_frame(raw.value, number - 1, extended_offsets=offsets, number_of_frames=self.count)
+                    return bytes(get_frame(file, number - 1, extended_offsets=offsets, number_of_frames=self.count))
+            return bytes(get_frame(raw.value, number - 1, extended_offsets=offsets, number_of_frames=self.count))
         except Exception as error:
             raise FrameError(f"has no frame {number} that can be read: {type(error).__name__}") from None
 
