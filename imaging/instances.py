@@ -76,7 +76,7 @@ class Instances:
         self.staging = directory / "staging"
         self._content = directory / "content"
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         for path in (directory, self.staging, self._content):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -142,7 +142,7 @@ class Instances:
         """Stored instances by SOP Instance UID."""
         wanted = list(dict.fromkeys(sop_instance_uids))
         found: dict[str, Instance] = {}
-        with self._reading.connect() as connection:
+        with self.reading.connect() as connection:
             for start in range(0, len(wanted), _CHUNK_UIDS):
                 chosen = instance.c.sop_instance_uid.in_(wanted[start : start + _CHUNK_UIDS])
                 for row in connection.execute(select(instance).where(chosen)):
@@ -158,7 +158,7 @@ class Instances:
             instance.c.instance_number,
             instance.c.sop_instance_uid,
         )
-        with self._reading.connect() as connection:
+        with self.reading.connect() as connection:
             return [self._instance(row._mapping) for row in connection.execute(ordered)]
 
     def headers(self, instances: Sequence[Instance]) -> list[Dataset]:
@@ -167,14 +167,14 @@ class Instances:
 
     def studies(self) -> list[Study]:
         """What is stored, study by study."""
-        with self._reading.connect() as connection:
+        with self.reading.connect() as connection:
             uids = list(connection.execute(select(instance.c.study_instance_uid).distinct()).scalars())
         return [_summary(uid, self.of_study(uid)) for uid in sorted(uids)]
 
     def complete_index(self) -> None:
         """Describes the instances that were stored before there was an index of studies and series, from their files."""
         while True:
-            with self._reading.connect() as connection:
+            with self.reading.connect() as connection:
                 missing = index.undescribed(connection, _CHUNK_UIDS)
             if not missing:
                 return

@@ -82,9 +82,8 @@ class _Query:
     ignored: tuple[str, ...]
 
 
-def search(level: Level, *, engine: Engine, max_results: int) -> Handler:
-    """The handler of one level's searches. `engine` has the index; `max_results` bounds one answer."""
-    reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+def search(level: Level, *, reading: Engine, max_results: int) -> Handler:
+    """The handler of one level's searches. `reading` has the index, and reads in AUTOCOMMIT; `max_results` bounds one answer."""
 
     def handler(request: Request) -> HttpReply:
         one_of(request, (JSON, "application/json"))

@@ -117,7 +117,7 @@ def _wanted(parameters: Mapping[str, str], max_side_px: int, box: tuple[int, int
         box=box,
         cut=cut,
         quality=whole_number("quality", parameters.get("quality", "90"), 1, 100),
-        annotation=annotations(parameters.get("annotation", "")),
+        annotation=annotations_of(parameters.get("annotation", "")),
     )
 
 
@@ -164,7 +164,7 @@ def _viewport(text: str, max_side_px: int) -> tuple[tuple[int, int], tuple[float
     return box, (x, y, width, height)
 
 
-def annotations(text: str) -> frozenset[str]:
+def annotations_of(text: str) -> frozenset[str]:
     names = frozenset(filter(None, text.split(",")))
     if unknown := sorted(names - _ANNOTATIONS):
         raise Refusal(400, f"annotation {unknown[0][:40]!r} is neither patient nor technique")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -117,12 +118,14 @@ class Storing:
             known, study = _identified(part.path)
             wanted = self._request.place.get("study", study)
             if study != wanted:
-                return _failure(_NOT_OF_THIS_STUDY, f"it is of study {study[:64]}, not {wanted}"), known
+                return _failure(_NOT_OF_THIS_STUDY, "it is of another study than the one posted to"), known
             stored, _ = self._instances.add(part.path)
             part.path.unlink(missing_ok=True)  # there is a copy now: both need not be on the disk to the end
             return stored, known
         except InstanceError as error:
-            return _failure(_PROCESSING_FAILURE if known else _CANNOT_UNDERSTAND, str(error)), known
+            # The item says which instance; there is room for 64 characters.
+            text = re.sub(r"^SOP Instance \S+ ", "it ", str(error))
+            return _failure(_PROCESSING_FAILURE if known else _CANNOT_UNDERSTAND, text), known
         except OSError:
             _log.exception("an instance could not be stored")
             return _failure(_OUT_OF_RESOURCES, "there is no room, or the disk fails"), known
@@ -162,5 +165,5 @@ def _identified(path: Path) -> tuple[Json, str]:
 
 
 def _failure(reason: int, text: str) -> Json:
-    """A reason, and in words as an Error Comment (0000,0902)'s place: ErrorComment has no place outside of a command."""
-    return {"00081197": texts("US", [reason]), "00080220": texts("LO", [text[:64]])}
+    """A reason, and in words, as Error Comment: the table has no attribute for them, but others answer so too."""
+    return {"00000902": texts("LO", [text[:64]]), "00081197": texts("US", [reason])}

@@ -51,7 +51,7 @@ MAX_FRAMES = 1000
 
 
 def selected(instances: Instances, request: Request) -> list[Instance]:
-    """The instances below the path of a request, in order; never none. Refusal (404) for what is not stored or not where it is said to be."""
+    """The instances below the path of a request, in order; never none. Refusal (404) for what is not stored, or not there."""
     place = request.place
     study, series, uid = place["study"], place.get("series"), place.get("instance")
     if uid is not None:

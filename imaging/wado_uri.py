@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from imaging import transfer
 from imaging.frames import FrameError, Frames
 from imaging.instances import Instance, Instances
-from imaging.rendered import MEDIA_TYPES, annotations, draw, has_pixels, real, whole_number, window
+from imaging.rendered import MEDIA_TYPES, annotations_of, draw, has_pixels, real, whole_number, window
 from imaging.rendering import Wanted
 from imaging.resources import Handler, Refusal, Request, accepted, reply
 from imaging.wado_rs import DICOM, Given, selected, whole
@@ -125,7 +125,7 @@ def _picture(stored: Instance, parameters: Mapping[str, str], media_type: str, m
         box=(sides.get("columns", max_side_px), sides.get("rows", max_side_px)) if sides else None,
         cut=_region(parameters["region"], found) if parameters.get("region") else None,
         quality=whole_number("imageQuality", parameters.get("imageQuality") or "90", 1, 100),
-        annotation=annotations(parameters.get("annotation", "")),
+        annotation=annotations_of(parameters.get("annotation", "")),
     )
     return reply(draw(found, number, media_type, wanted), media_type)
 

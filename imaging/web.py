@@ -46,7 +46,7 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        return (*(("GET",) if self.get else ()), *(("POST",) if self.post else ()), "OPTIONS")
+        return (*(("GET",) if self.get else ()), *(("POST",) if self.post else ()))
 
     def match(self, path: str) -> Mapping[str, str] | None:
         pattern = re.sub(r"\{(\w+)\*\}", r"(?P<\1>.+)", self.form)
@@ -143,26 +143,24 @@ class Web:
         return await asyncio.get_running_loop().run_in_executor(self._executor, answer)
 
     def _found(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Route, Request]:
-        path = scope["path"][len(self._prefix) :].rstrip("/")
-        method = scope["method"]
-        for route in self._routes:
-            place = route.match(path)
-            if place is None:
-                continue
-            if method not in route.methods:
-                raise Refusal(405, f"{method[:16]} is not possible here; {', '.join(route.methods)} are")
-            check_place(place)
-            query = _query(scope["query_string"])
-            given = [value for name, value in query if name.lower() == "accept"]
-            return route, Request(
-                place=place,
-                query=[(name, value) for name, value in query if name.lower() != "accept"],
-                accept=given[0] if given else headers.get("accept", ""),
-                content_type=headers.get("content-type", ""),
-                base=self._base,
-            )
-        raise Refusal(
-            404, f"there is no such resource; there are {', '.join(dict.fromkeys(r.form or '/' for r in self._routes))}"
+        path, method = scope["path"][len(self._prefix) :].rstrip("/"), scope["method"]
+        routes = [(route, place) for route in self._routes if (place := route.match(path)) is not None]
+        if not routes:
+            known = ", ".join(dict.fromkeys(route.form for route in self._routes))
+            raise Refusal(404, f"there is no such resource; there are {known}")
+        found = next(((route, place) for route, place in routes if method in route.methods), None)
+        if found is None:
+            raise Refusal(405, f"{method[:16]!r} is not possible here; {self._allowed(path)} are")
+        route, place = found
+        check_place(place)
+        query = _query(scope["query_string"])
+        accept = next((value for name, value in query if name.lower() == "accept"), headers.get("accept", ""))
+        return route, Request(
+            place=place,
+            query=[(name, value) for name, value in query if name.lower() != "accept"],
+            accept=accept,
+            content_type=headers.get("content-type", ""),
+            base=self._base,
         )
 
     def _refused(self, exchange: Exchange, error: Exception) -> HttpReply:
@@ -189,7 +187,8 @@ class Web:
         return (("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _EXPOSED), *varies)
 
     def _allowed(self, path: str) -> str:
-        return ", ".join(next((route.methods for route in self._routes if route.match(path) is not None), ("OPTIONS",)))
+        methods = [method for route in self._routes if route.match(path) is not None for method in route.methods]
+        return ", ".join([*dict.fromkeys(methods), "OPTIONS"])
 
 
 def _preflight(cors: tuple[tuple[str, str], ...], allowed: str) -> tuple[tuple[str, str], ...]:

@@ -106,6 +106,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     metrics = Metrics(os.environ.get(METRICS_VARIABLE))
     domain = Domain(app=router({}), endpoints={}, tracing=tracing(config.server))
     apps: dict[str, App] = {}
+    trees: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
 
@@ -182,10 +183,13 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         serve("/imaging", service, instances.staging, config.imaging.threads)
+        for path, web in dicomweb(config, base_url, domain, observe).items():
+            trees[path] = counted(web, metrics.in_flight.track_inprogress)
+            domain.endpoints[path.strip("/")] = base_url + path
 
     readiness = Readiness(domain.checks)
     domain.closing += [readiness.close, domain.tracing.close]
-    domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {})
+    domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {}, trees)
     return domain
 
 
@@ -488,6 +492,35 @@ def local_instances(config: Config, domain: Domain) -> Any:
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
+
+
+def dicomweb(config: Config, base_url: str, domain: Domain, observe: Callable[[Exchange], None]) -> dict[str, App]:
+    """DICOMweb and WADO-URI over the stored instances, by path, with threads of their own."""
+    from imaging.dicomweb import routes, wado_uri_route
+    from imaging.web import Web
+
+    settings, instances, limits = config.imaging, domain.parts["instances"], _limits(config)
+    executor = Threads(settings.threads, thread_name_prefix="xdsi-dicomweb")
+    domain.executors.append(executor)
+    resources = routes(
+        instances=instances,
+        limits=limits,
+        max_results=settings.max_results,
+        max_side_px=settings.max_side_px,
+    )
+    single = wado_uri_route(instances=instances, max_side_px=settings.max_side_px, empty_uid_status=settings.empty_uid)
+    return {
+        path: Web(
+            found,
+            base=base_url + path,
+            prefix=path,
+            limits=limits,
+            executor=executor,
+            cors_origins=settings.origins,
+            observe=observe,
+        )
+        for path, found in (("/dicomweb", resources), ("/wado", (single,)))
+    }
 
 
 def imaging_defaults(config: Config) -> Any:

@@ -186,6 +186,18 @@ class Imaging:
     language_code: str = key("en-US", "languageCode of manifests (RFC 5646)")
     time_zone: str = key("UTC", "IANA time zone of the modalities, where the images do not say")
     threads: int = key(8, "threads that read instances")
+    max_results: int = key(5000, "most matches in one answer of QIDO-RS")
+    max_side_px: int = key(8192, "widest and highest picture that is rendered, in pixels")
+    cors_origins: str = key(
+        "",
+        "whose pages may call DICOMweb and WADO-URI from a browser: https://HOST, comma-separated, or *; empty: nobody's",
+    )
+    empty_uid: int = key(404, "HTTP status for a WADO-URI request without a UID: 404 or 400")
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Those in `cors_origins`."""
+        return _names(self.cors_origins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +265,7 @@ _CHOICES = {
     ("registry", "unknown_patient"): ("empty", "error"),
     ("server", "packaging"): ("strict", "lenient"),
     ("repository", "store"): ("files", "s3"),
+    ("imaging", "empty_uid"): (404, 400),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("server", "tracing"): ("off", "otlp"),
@@ -289,7 +302,18 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         _check_registry(domain)
     _check_repository(config.repository)
     _check_sweep(config.repository)
+    _check_imaging(config.imaging)
     return config
+
+
+def _check_imaging(imaging: Imaging) -> None:
+    """What no type can say about the keys of an imaging source."""
+    for name in ("threads", "max_results", "max_side_px"):
+        if getattr(imaging, name) < 1:
+            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be at least 1")
+    for origin in imaging.origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise ConfigError(f"imaging.cors_origins: {origin!r} is not of the form https://HOST, without a path")
 
 
 def _check_repository(repository: Repository) -> None:
@@ -391,7 +415,7 @@ def _set(
         raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be of type {kind.__name__}") from None
     choices = _CHOICES.get((section, name))
     if choices and value not in choices:
-        raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be one of {', '.join(choices)}")
+        raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be one of {', '.join(map(str, choices))}")
     values[section][name] = value
 
 
