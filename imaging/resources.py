@@ -66,9 +66,12 @@ def check_place(place: Mapping[str, str]) -> None:
 
 
 def check_query(query: Sequence[tuple[str, str]]) -> None:
+    """Refusal for what no parameter of a query can be."""
     for name, value in query:
         if len(value) > _MAX_VALUE_CHARACTERS:
             raise Refusal(400, f"the value of {name[:64]!r} has more than {_MAX_VALUE_CHARACTERS} characters")
+        if "\0" in name + value:
+            raise Refusal(400, f"{name[:64]!r} or its value has a NUL in it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         metrics.exchange(exchange)
         logs.exchange(exchange)
 
-    def serve(path: str, service: Service, spool: Path, threads: int) -> None:
+    def serve(path: str, service: Service, spool: Path, threads: int) -> Threads:
         executor = Threads(threads, thread_name_prefix=f"xdsi{path.replace('/', '-')}")
         domain.executors.append(executor)
         address = base_url + path
@@ -131,6 +131,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         )
         apps[path] = counted(domain.tracing.app(endpoint), metrics.in_flight.track_inprogress)
         domain.endpoints[path.strip("/")] = address
+        return executor
 
     if "registry" in config.actors:
         for one in config.affinity_domains:
@@ -182,8 +183,8 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             rad69_retrieve.retrieve_images, instances=instances, location_uids=(config.imaging.location_uid,)
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
-        serve("/imaging", service, instances.staging, config.imaging.threads)
-        for path, web in dicomweb(config, base_url, domain, observe).items():
+        executor = serve("/imaging", service, instances.staging, config.imaging.threads)
+        for path, web in dicomweb(config, base_url, instances, executor, observe).items():
             trees[path] = counted(web, metrics.in_flight.track_inprogress)
             domain.endpoints[path.strip("/")] = base_url + path
 
@@ -494,14 +495,14 @@ def local_instances(config: Config, domain: Domain) -> Any:
     return instances
 
 
-def dicomweb(config: Config, base_url: str, domain: Domain, observe: Callable[[Exchange], None]) -> dict[str, App]:
-    """DICOMweb and WADO-URI over the stored instances, by path, with threads of their own."""
+def dicomweb(
+    config: Config, base_url: str, instances: Any, executor: Threads, observe: Callable[[Exchange], None]
+) -> dict[str, App]:
+    """DICOMweb and WADO-URI over the stored instances, by path."""
     from imaging.dicomweb import routes, wado_uri_route
     from imaging.web import Web
 
-    settings, instances, limits = config.imaging, domain.parts["instances"], _limits(config)
-    executor = Threads(settings.threads, thread_name_prefix="xdsi-dicomweb")
-    domain.executors.append(executor)
+    settings, limits = config.imaging, _limits(config)
     resources = routes(
         instances=instances,
         limits=limits,
