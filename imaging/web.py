@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import parse_qsl
 
@@ -106,41 +106,35 @@ class Web:
         receive: Receive,
         send: Send,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        taking: Taking | None = None
         try:
-            try:
-                route, request = self._found(scope, headers)
-                exchange.transaction = route.transaction
-                if scope["method"] == "POST" and route.post is not None:
-                    streams.check_head(headers, self._limits)
-                    taking = route.post(request)
-                    answer, first = await self._taken(exchange, taking, receive)
-                elif route.get is not None:
-                    answer, first = await loop.run_in_executor(self._executor, _answered, route.get, request)
-            except Disconnected:
-                raise
-            except Exception as error:
-                answer = self._refused(exchange, error)
-                first = next(answer.pieces)
-            exchange.ending = _ending(answer.status)
-            answer = HttpReply(answer.status, answer.content_type, answer.length, answer.pieces, answer.headers + cors)
-            await streams.send_reply(exchange, answer, first, receive, send, executor=self._executor)
-        finally:
-            if taking is not None:
-                await loop.run_in_executor(self._executor, taking.close)
+            route, request = self._found(scope, headers)
+            exchange.transaction = route.transaction
+            if route.get is not None:
+                answered = asyncio.get_running_loop().run_in_executor(self._executor, _answered, route.get, request)
+                answer, first = await answered
+            else:
+                assert route.post is not None
+                streams.check_head(headers, self._limits)
+                answer, first = await self._taken(exchange, route.post(request), receive)
+        except Disconnected:
+            raise
+        except Exception as error:
+            answer = self._refused(exchange, error)
+            first = next(answer.pieces)
+        exchange.ending = _ending(answer.status)
+        answer = replace(answer, headers=answer.headers + cors)
+        await streams.send_reply(exchange, answer, first, receive, send, executor=self._executor)
 
     async def _taken(self, exchange: Exchange, taking: Taking, receive: Receive) -> tuple[HttpReply, bytes]:
-        rest = await streams.receive_body(
-            exchange, taking.receive_data, receive, limits=self._limits, executor=self._executor
-        )
-
-        def answer() -> tuple[HttpReply, bytes]:
-            taking.receive_data(rest)
-            made = taking.answer()
-            return made, streams.next_batch(made.pieces)
-
-        return await asyncio.get_running_loop().run_in_executor(self._executor, answer)
+        """The answer to a body, and its first batch; what was kept of the body is gone by then."""
+        loop = asyncio.get_running_loop()
+        try:
+            rest = await streams.receive_body(
+                exchange, taking.receive_data, receive, limits=self._limits, executor=self._executor
+            )
+            return await loop.run_in_executor(self._executor, _answer_to, taking, rest)
+        finally:
+            await loop.run_in_executor(self._executor, taking.close)
 
     def _found(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Route, Request]:
         path, method = scope["path"][len(self._prefix) :].rstrip("/"), scope["method"]
@@ -204,6 +198,12 @@ def _preflight(cors: tuple[tuple[str, str], ...], allowed: str) -> tuple[tuple[s
 def _answered(handler: Handler, request: Request) -> tuple[HttpReply, bytes]:
     """The answer and its first batch: what fails before a byte is sent can still be refused."""
     answer = handler(request)
+    return answer, streams.next_batch(answer.pieces)
+
+
+def _answer_to(taking: Taking, rest: bytes) -> tuple[HttpReply, bytes]:
+    taking.receive_data(rest)
+    answer = taking.answer()
     return answer, streams.next_batch(answer.pieces)
 
 

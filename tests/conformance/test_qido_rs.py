@@ -23,7 +23,7 @@ ALL = {STUDY, OLD, J2K_STUDY}
 
 
 def objects() -> Iterator[bytes]:
-    """Three studies: two CT series of 3 and 2 slices; an old one of a 100% patient; a picture with a request and a name in three scripts."""
+    """Two CT series of 3 and 2 slices; an old study of the patient 100%; a picture with a request and a name in two scripts."""
     yield from ct(3)
     yield from ct(2, series_instance_uid=f"{STUDY}.2", series_number=2)
     yield from ct(
@@ -100,12 +100,12 @@ def uids(web: str, path: str, tag: str = "0020000D") -> list[str]:
         ("IssuerOfPatientID=NORTH", {STUDY, OLD}),
         ("AccessionNumber=ACC_*", {STUDY}),
         ("AccessionNumber=ACC*", {STUDY, OLD}),
-        ("PatientName=muster%5Eann marie", {STUDY}),
+        ("PatientName=muster%5Eann%20marie", {STUDY}),
         ("PatientName=Muster", set()),
         ("PatientName=MUSTER*", {STUDY}),
         ("PatientName=" + quote("山田^太郎"), {J2K_STUDY}),
         ("PatientName=ann&fuzzymatching=true", {STUDY}),
-        ("PatientName=mar mus&fuzzymatching=true", {STUDY}),
+        ("PatientName=mar%20mus&fuzzymatching=true", {STUDY}),
         ("PatientName=uster&fuzzymatching=true", set()),
         ("PatientName=" + quote("太") + "&fuzzymatching=true", {J2K_STUDY}),
         ("StudyDate=20260201", {STUDY}),
