@@ -68,10 +68,8 @@ def has_pixels(stored: Instance) -> bool:
 
 def _pictures(request: Request, chosen: Sequence[tuple[Frames, int]], wanted: Wanted) -> HttpReply:
     for one in accepted(request.accept):
-        media_type = one.part_type if one.is_multipart else one.media_type
-        if one.is_any or (one.is_multipart and not media_type):
-            media_type = MEDIA_TYPES[0]
-        if media_type not in MEDIA_TYPES:
+        media_type = next((each for each in MEDIA_TYPES if one.takes(each)), None)
+        if media_type is None:
             continue
         if one.is_multipart or (one.is_any and len(chosen) > 1):
             return _several(request, chosen, media_type, wanted)

@@ -88,7 +88,17 @@ class Accepted:
 
     @property
     def is_any(self) -> bool:
+        """Whatever the server likes, multipart or not."""
         return self.media_type == "*/*"
+
+    @property
+    def content(self) -> str:
+        """The media type of what is in it, which may be a range: "*/*", "image/*"."""
+        return (self.part_type or "*/*") if self.is_multipart else self.media_type
+
+    def takes(self, media_type: str) -> bool:
+        """Whether it takes such content, as one or as parts."""
+        return self.content in ("*/*", media_type, f"{media_type.partition('/')[0]}/*")
 
 
 def accepted(header: str) -> list[Accepted]:
@@ -111,13 +121,13 @@ def accepted(header: str) -> list[Accepted]:
     return [one for _, one in sorted(weighed, key=lambda pair: -pair[0])]
 
 
-#: What some clients say (and what a wildcard of one type comes to).
+#: What some clients say.
 _ALIASES = {
     "image/jpg": "image/jpeg",
     "application/jpeg": "image/jpeg",
-    "application/*": "*/*",
-    "image/*": "*/*",
-    "multipart/*": "*/*",
+    "image/x-jls": "image/jls",
+    "image/x-dicom-rle": "image/dicom-rle",
+    "multipart/*": "multipart/related",
 }
 
 
@@ -128,10 +138,9 @@ def _quality(text: str) -> float:
 def one_of(request: Request, offered: Sequence[str]) -> str:
     """The media type, of those offered, that the client prefers; the first one where it takes any. Refusal (406) for none of them."""
     for one in accepted(request.accept):
-        if one.is_any:
-            return offered[0]
-        if one.media_type in offered:
-            return one.media_type
+        found = next((media_type for media_type in offered if one.takes(media_type)), None)
+        if found is not None and not one.is_multipart:
+            return found
     raise not_acceptable(request, offered)
 
 

@@ -128,8 +128,8 @@ def _syntaxes(request: Request, *, single: bool) -> tuple[bool, list[str]]:
         syntax = one.transfer_syntax or _EXPLICIT
         if syntax != "*" and not is_oid(syntax):
             raise Refusal(400, f"Accept: transfer-syntax {syntax[:80]!r} is neither a UID nor *")
-        is_multipart = one.is_any or (one.is_multipart and one.part_type in ("", DICOM))
-        if syntax not in _NOT_FOR_THE_WEB and (is_multipart or (single and one.media_type == DICOM)):
+        is_multipart = one.is_any or one.is_multipart
+        if syntax not in _NOT_FOR_THE_WEB and one.takes(DICOM) and (is_multipart or single):
             forms.append((is_multipart, syntax))
     if not forms:
         types = [f'multipart/related; type="{DICOM}"', *([DICOM] if single else [])]
@@ -223,9 +223,9 @@ def bulkdata(*, instances: Instances) -> Handler:
         if stored.transfer_syntax_uid == str(ExplicitVRBigEndian):
             raise Refusal(406, f"instance {stored.sop_instance_uid} is stored in big endian; ask for its frames")
         for one in accepted(request.accept):
-            if one.is_any or (one.is_multipart and one.part_type in ("", OCTETS)):
+            if one.takes(OCTETS) and (one.is_any or one.is_multipart):
                 return multipart(OCTETS, [Part(OCTETS, content)])
-            if one.media_type == OCTETS:
+            if one.takes(OCTETS):
                 return HttpReply(200, OCTETS, None, content)
         raise not_acceptable(request, (f'multipart/related; type="{OCTETS}"', OCTETS))
 
@@ -272,21 +272,17 @@ def _frames(request: Request, found: Frames, chosen: Iterable[int]) -> HttpReply
     own = found.stored.transfer_syntax_uid
     stored_type = _MEDIA_TYPES.get(own)
     for one in accepted(request.accept):
-        part_type = one.part_type if one.is_multipart else one.media_type
-        if one.is_any or (one.is_multipart and not part_type):
-            part_type = OCTETS
         single = not one.is_multipart and not one.is_any
         if single and len(chosen) > 1:
             continue
-        if stored_type is not None and (
-            (part_type == stored_type and one.transfer_syntax in ("", "*", own))
-            or (part_type == OCTETS and one.transfer_syntax in ("*", own))
-        ):
+        named = one.content != "*/*" and stored_type is not None and one.takes(stored_type)
+        wanted = ("", "*", own) if named else ("*", own)
+        if stored_type is not None and (named or one.takes(OCTETS)) and one.transfer_syntax in wanted:
             content_type = f"{stored_type}; transfer-syntax={own}"
             return _sent(found.stored_frame, chosen, stored_type, content_type, single)
         # Asked for as stored, native frames are as Explicit VR Little Endian has them.
         syntaxes = ("", _EXPLICIT, *(("*",) if own in NATIVE else ()))
-        if part_type == OCTETS and one.transfer_syntax in syntaxes:
+        if one.takes(OCTETS) and one.transfer_syntax in syntaxes:
             return _sent(found.decoded_frame, chosen, OCTETS, OCTETS, single)
     offered = [OCTETS, *([f"{stored_type}; transfer-syntax={own}"] if stored_type else [])]
     raise not_acceptable(request, [f'multipart/related; type="{one}"' for one in offered])

@@ -75,7 +75,7 @@ def _media_type(request: Request, content_type: str, stored: Instance) -> str:
         )
     taken = accepted(request.accept)
     for one in possible:
-        if any(each.is_any or each.media_type == one for each in taken):
+        if any(each.takes(one) and not each.is_multipart for each in taken):
             return one
     raise Refusal(406, f"Accept: {request.accept[:80]!r} does not take the contentType {', '.join(possible)}")
 
