@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Executable, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from imaging import dicom_json
-from imaging.tables import described, instance, series, study
+from imaging.tables import described_instance, instance, series, study
 
 STUDY_ATTRIBUTES = (
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC"),
@@ -31,16 +31,25 @@ INSTANCE_ATTRIBUTES = (
 )
 
 
-def note(connection: Connection, header: Dataset) -> None:
-    """Describes a stored instance, its series and its study. What is known stays: the first instance speaks for its series and study."""
-    for table, row in _rows(header):
-        insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
-        connection.execute(insert(table).values(**row).on_conflict_do_nothing())
+_INSERTS: Mapping[str, Mapping[Table, Executable]] = {
+    "sqlite": {table: sqlite.insert(table).on_conflict_do_nothing() for table in (study, series, described_instance)},
+    "postgresql": {
+        table: postgresql.insert(table).on_conflict_do_nothing() for table in (study, series, described_instance)
+    },
+}
+
+
+def described(header: Dataset, dialect_name: str) -> list[tuple[Executable, dict[str, Any]]]:
+    """The statements, with their values, that describe an instance, its series and its study: to be run with the one that stores it.
+
+    What is known stays: the first instance speaks for its series and study.
+    """
+    return [(_INSERTS[dialect_name][table], row) for table, row in _rows(header)]
 
 
 def undescribed(connection: Connection, most: int) -> list[str]:
     """Some of the instances that are not described: at most so many."""
-    known = select(described.c.sop_instance_uid)
+    known = select(described_instance.c.sop_instance_uid)
     missing = select(instance.c.sop_instance_uid).where(instance.c.sop_instance_uid.not_in(known))
     return list(connection.execute(missing.limit(most)).scalars())
 
@@ -107,7 +116,7 @@ def _rows(header: Dataset) -> Iterable[tuple[Table, dict[str, Any]]]:
         },
     )
     yield (
-        described,
+        described_instance,
         {"sop_instance_uid": text("SOPInstanceUID"), "attributes": _attributes(header, INSTANCE_ATTRIBUTES)},
     )
 

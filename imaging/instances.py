@@ -76,9 +76,14 @@ class Instances:
         self.staging = directory / "staging"
         self._content = directory / "content"
         self._engine = engine
-        self.reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         for path in (directory, self.staging, self._content):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def reading(self) -> Engine:
+        """The database, for statements that read the index, each by itself."""
+        return self._reading
 
     def add(self, source: Path) -> tuple[Instance, bool]:
         """Stores a copy of a Part-10 file, durably; and whether it is new. The same bytes may come again, and change nothing.
@@ -108,6 +113,7 @@ class Instances:
         known = self._known(row["sop_instance_uid"], sha1)
         if known is not None:
             return known, False
+        described = index.described(header, self._engine.dialect.name)
         key = secrets.token_hex(16)
         target = self._path(key)
         target.parent.mkdir(mode=0o700, exist_ok=True)
@@ -117,7 +123,8 @@ class Instances:
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(instance).values(**row, key=key))
-                index.note(connection, header)
+                for statement, values in described:
+                    connection.execute(statement, values)
         except IntegrityError:
             # Another thread has stored the same instance in the meantime.
             target.unlink()
@@ -142,7 +149,7 @@ class Instances:
         """Stored instances by SOP Instance UID."""
         wanted = list(dict.fromkeys(sop_instance_uids))
         found: dict[str, Instance] = {}
-        with self.reading.connect() as connection:
+        with self._reading.connect() as connection:
             for start in range(0, len(wanted), _CHUNK_UIDS):
                 chosen = instance.c.sop_instance_uid.in_(wanted[start : start + _CHUNK_UIDS])
                 for row in connection.execute(select(instance).where(chosen)):
@@ -158,7 +165,7 @@ class Instances:
             instance.c.instance_number,
             instance.c.sop_instance_uid,
         )
-        with self.reading.connect() as connection:
+        with self._reading.connect() as connection:
             return [self._instance(row._mapping) for row in connection.execute(ordered)]
 
     def headers(self, instances: Sequence[Instance]) -> list[Dataset]:
@@ -167,20 +174,22 @@ class Instances:
 
     def studies(self) -> list[Study]:
         """What is stored, study by study."""
-        with self.reading.connect() as connection:
+        with self._reading.connect() as connection:
             uids = list(connection.execute(select(instance.c.study_instance_uid).distinct()).scalars())
         return [_summary(uid, self.of_study(uid)) for uid in sorted(uids)]
 
     def complete_index(self) -> None:
         """Describes the instances that were stored before there was an index of studies and series, from their files."""
         while True:
-            with self.reading.connect() as connection:
+            with self._reading.connect() as connection:
                 missing = index.undescribed(connection, _CHUNK_UIDS)
             if not missing:
                 return
             for stored in self.find(missing).values():
+                described = index.described(_header_or_row(stored), self._engine.dialect.name)
                 with self._engine.begin() as connection:
-                    index.note(connection, _header_or_row(stored))
+                    for statement, values in described:
+                        connection.execute(statement, values)
 
     def note_manifest(
         self, *, document_unique_id: str, study_instance_uid: str, instances: int, published_at: str

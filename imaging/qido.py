@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, or_, se
 from imaging import dicom_json
 from imaging.index import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, date_of, folded_name, time_of
 from imaging.resources import JSON, Handler, Refusal, Request, json_array, one_of, warning
-from imaging.tables import described, instance, series, study
+from imaging.tables import described_instance, instance, series, study
 from soap.replying import HttpReply
 from xds.values import is_oid
 
@@ -192,10 +192,10 @@ def _statement(level: Level, request: Request, query: _Query) -> Select[Any]:
             instance.c.study_instance_uid == series.c.study_instance_uid,
             instance.c.series_instance_uid == series.c.series_instance_uid,
         )
-        of_it = described.c.sop_instance_uid == instance.c.sop_instance_uid
-        source = source.join(instance, same).join(described, of_it)
+        of_it = described_instance.c.sop_instance_uid == instance.c.sop_instance_uid
+        source = source.join(instance, same).join(described_instance, of_it)
         columns += [instance.c.sop_instance_uid, instance.c.transfer_syntax_uid]
-        columns.append(described.c.attributes.label("instance_attributes"))
+        columns.append(described_instance.c.attributes.label("instance_attributes"))
         order += [instance.c.instance_number, instance.c.sop_instance_uid]
     chosen = select(*columns).select_from(source).where(*conditions).order_by(*order)
     return chosen.limit(query.limit + 1).offset(query.offset)

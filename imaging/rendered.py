@@ -9,10 +9,10 @@ from typing import Literal, cast
 
 from imaging import rendering
 from imaging.frames import FrameError, Frames
-from imaging.instances import Instance, Instances
+from imaging.instances import Instance
 from imaging.rendering import Wanted, Window
 from imaging.resources import Handler, Part, Refusal, Request, accepted, multipart, not_acceptable, reply
-from imaging.wado_rs import numbers, selected, url_of, whole
+from imaging.wado_rs import Find, numbers, url_of, whole
 from soap.replying import HttpReply
 
 MEDIA_TYPES = ("image/jpeg", "image/png")
@@ -22,12 +22,12 @@ _ANNOTATIONS = frozenset({"patient", "technique"})
 _THUMBNAIL = (128, 128)
 
 
-def rendered(*, instances: Instances, max_side_px: int) -> Handler:
+def rendered(*, find: Find, max_side_px: int) -> Handler:
     """Pictures of the frames that the path names, or of the first frame of each image below it. `max_side_px` bounds a viewport."""
 
     def handler(request: Request) -> HttpReply:
         wanted = _wanted(request.parameters(_PARAMETERS), max_side_px)
-        chosen = whole(selected(instances, request))
+        chosen = whole(find(request))
         if "frames" in request.place:
             found = Frames(chosen[0])
             return _pictures(request, [(found, number) for number in numbers(request, found)], wanted)
@@ -36,12 +36,12 @@ def rendered(*, instances: Instances, max_side_px: int) -> Handler:
     return handler
 
 
-def thumbnail(*, instances: Instances, max_side_px: int) -> Handler:
+def thumbnail(*, find: Find, max_side_px: int) -> Handler:
     """One small picture that stands for what is below the path: of its middle image."""
 
     def handler(request: Request) -> HttpReply:
         wanted = _wanted(request.parameters(_PARAMETERS), max_side_px, box=_THUMBNAIL)
-        chosen = whole(selected(instances, request))
+        chosen = whole(find(request))
         if "frames" in request.place:
             found = Frames(chosen[0])
             return _pictures(request, [(found, numbers(request, found)[0])], wanted)

@@ -68,7 +68,7 @@ series = Table(
 )
 
 # What is answered of an instance beside the columns of `instance`.
-described = Table(
+described_instance = Table(
     "described_instance",
     metadata,
     Column("sop_instance_uid", _UID, primary_key=True),

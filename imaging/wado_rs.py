@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pydicom
@@ -30,6 +30,10 @@ from xds.messages import Document
 from xds.values import is_oid
 
 Given = Callable[[Instance, Sequence[str]], Document]
+#: What is below the path of a request, in order and never nothing; Refusal (404) where there is nothing.
+Find = Callable[[Request], list[Instance]]
+#: Which of the instances are rejected, and why, by SOP Instance UID.
+Rejected = Callable[[Collection[str]], Mapping[str, str]]
 DICOM, OCTETS = "application/dicom", "application/octet-stream"
 _EXPLICIT = str(ExplicitVRLittleEndian)
 #: These are not for the web (PS3.18 8.7.3.5.2).
@@ -50,9 +54,22 @@ _MEDIA_TYPES = {
 MAX_FRAMES = 1000
 
 
-def selected(instances: Instances, request: Request) -> list[Instance]:
-    """The instances below the path of a request, in order; never none. Refusal (404) for what is not stored, or not there."""
-    place = request.place
+def finding(instances: Instances, rejected: Rejected) -> Find:
+    """Finds what is stored, where it is said to be, and not rejected."""
+
+    def find(request: Request) -> list[Instance]:
+        chosen = _stored(instances, request.place)
+        refused = rejected([one.sop_instance_uid for one in chosen])
+        kept = [one for one in chosen if one.sop_instance_uid not in refused]
+        if not kept:
+            uid, reason = next(iter(refused.items()))
+            raise Refusal(404, f"instance {uid} is rejected: {reason}")
+        return kept
+
+    return find
+
+
+def _stored(instances: Instances, place: Mapping[str, str]) -> list[Instance]:
     study, series, uid = place["study"], place.get("series"), place.get("instance")
     if uid is not None:
         found = instances.find([uid]).get(uid)
@@ -97,12 +114,12 @@ def url_of(base: str, stored: Instance) -> str:
 # Instances
 
 
-def retrieve(*, instances: Instances, given: Given = transfer.given) -> Handler:
+def retrieve(*, find: Find, given: Given = transfer.given) -> Handler:
     """The instances of a study or series, or one. `given` puts an instance into one of several transfer syntaxes."""
 
     def handler(request: Request) -> HttpReply:
         request.parameters(())
-        chosen = selected(instances, request)
+        chosen = find(request)
         is_multipart, wanted = _syntaxes(request, single="instance" in request.place)
         kept = _givable(whole(chosen), wanted, given)
         if not is_multipart:
@@ -176,13 +193,13 @@ def _given(stored: Instance, wanted: Sequence[str], given: Given) -> tuple[Docum
 # Metadata
 
 
-def metadata(*, instances: Instances) -> Handler:
+def metadata(*, find: Find) -> Handler:
     """The data sets as DICOM JSON; what is large as a BulkDataURI (PS3.18 10.4.1.1.2)."""
 
     def handler(request: Request) -> HttpReply:
         request.parameters(())
         one_of(request, (JSON, "application/json"))
-        return json_array(_metadata(one, request.base) for one in whole(selected(instances, request)))
+        return json_array(_metadata(one, request.base) for one in whole(find(request)))
 
     return handler
 
@@ -201,12 +218,12 @@ def _metadata(stored: Instance, base: str) -> dict[str, Any]:
 # Bulk data and frames
 
 
-def bulkdata(*, instances: Instances) -> Handler:
+def bulkdata(*, find: Find) -> Handler:
     """What a BulkDataURI of the metadata names: the bytes of a value; of compressed pixels the frames, as for /frames."""
 
     def handler(request: Request) -> HttpReply:
         request.parameters(())
-        stored = whole(selected(instances, request))[0]
+        stored = whole(find(request))[0]
         place = request.place["bulk"]
         if not re.fullmatch(r"[0-9A-F]{8}(/[1-9]\d{0,5}/[0-9A-F]{8}){0,16}", place, re.ASCII):
             raise Refusal(400, f"bulkdata/{place[:80]} is none of the BulkDataURIs in this instance's metadata")
@@ -232,12 +249,12 @@ def bulkdata(*, instances: Instances) -> Handler:
     return handler
 
 
-def frames(*, instances: Instances, max_frames: int = MAX_FRAMES) -> Handler:
+def frames(*, find: Find, max_frames: int = MAX_FRAMES) -> Handler:
     """Frames of an image: as they are stored where Accept names their media type, else decoded (PS3.18 10.4.1.1.4)."""
 
     def handler(request: Request) -> HttpReply:
         request.parameters(())
-        stored = whole(selected(instances, request))[0]
+        stored = whole(find(request))[0]
         found = Frames(stored)
         try:
             return _frames(request, found, numbers(request, found, max_frames))

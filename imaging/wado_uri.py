@@ -8,11 +8,11 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from imaging import transfer
 from imaging.frames import FrameError, Frames
-from imaging.instances import Instance, Instances
+from imaging.instances import Instance
 from imaging.rendered import MEDIA_TYPES, annotations_of, draw, has_pixels, real, whole_number, window
 from imaging.rendering import Wanted
 from imaging.resources import Handler, Refusal, Request, accepted, reply
-from imaging.wado_rs import DICOM, Given, selected, whole
+from imaging.wado_rs import DICOM, Find, Given, whole
 from soap.replying import HttpReply
 from xds.values import is_oid
 
@@ -24,9 +24,7 @@ _PARAMETERS = (*_UIDS, *_RENDERED, *_DICOM_ONLY, *_OTHER)
 _ALIASES = {"image/jpg": "image/jpeg", "application/jpeg": "image/jpeg"}
 
 
-def retrieve(
-    *, instances: Instances, max_side_px: int, empty_uid_status: int = 404, given: Given = transfer.given
-) -> Handler:
+def retrieve(*, find: Find, max_side_px: int, empty_uid_status: int = 404, given: Given = transfer.given) -> Handler:
     """`empty_uid_status` answers a UID that is missing or empty: 404 or 400. `max_side_px` bounds rows and columns."""
 
     def handler(request: Request) -> HttpReply:
@@ -35,7 +33,7 @@ def retrieve(
             raise Refusal(400, f"requestType is {parameters.get('requestType', '')[:40]!r}; it must be WADO")
         place = {level: _uid(name, parameters, empty_uid_status) for name, level in _UIDS.items()}
         _check_unsupported(parameters)
-        stored = whole(selected(instances, Request(place=place)))[0]
+        stored = whole(find(Request(place=place)))[0]
         media_type = _media_type(request, parameters.get("contentType", ""), stored)
         _check_fitting(parameters, media_type)
         if media_type == DICOM:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -14,11 +14,14 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
-from imaging.instances import Instances
+from imaging.instances import Instance, Instances
+from imaging.resources import Refusal, Request
+from imaging.wado_rs import finding, retrieve
 from server.compose import Domain
 from server.embedded import serving
 from tests.conftest import configured
 from tests.dicomweb import SERIES, STUDY, ask, ct, encoded, read, sample
+from xds.messages import Document
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -362,3 +365,38 @@ def test_nobodys_pages_may_read_unless_configured(tmp_path: Path) -> None:
     with serving(replace(config, server=replace(config.server, actors="imaging"))) as domain:
         answer = ask(f"{domain.endpoints['dicomweb']}/studies", Origin=PAGES)
         assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_a_study_is_never_whole_in_memory(domain: Domain) -> None:
+    """An instance is opened when its turn comes: taking the first pieces of an answer opens the first one only."""
+    instances: Instances = domain.parts["instances"]
+    opened: list[str] = []
+
+    def given(stored: Instance, syntaxes: Sequence[str]) -> Document:
+        def open_it() -> BinaryIO:
+            opened.append(stored.sop_instance_uid)
+            return stored.path.open("rb")
+
+        return replace(stored.document, open=open_it)
+
+    find = finding(instances, lambda uids: {})
+    answer = retrieve(find=find, given=given)(Request(place={"study": STUDY}))
+    uids = [one.sop_instance_uid for one in instances.of_study(STUDY)]
+    seen = []
+    for piece in answer.pieces:
+        if piece in ct(3):
+            seen.append(list(opened))
+    assert seen == [uids[:1], uids[:2], uids]
+
+
+def test_what_is_rejected_is_not_given(domain: Domain) -> None:
+    """As if it were not stored (PS3.18 8.5: 404), with the reason."""
+    instances: Instances = domain.parts["instances"]
+    uids = [one.sop_instance_uid for one in instances.of_study(STUDY)]
+    find = finding(
+        instances, lambda asked: {uids[0]: "113001 Rejected for Quality Reasons"} if uids[0] in asked else {}
+    )
+    assert [one.sop_instance_uid for one in find(Request(place={"study": STUDY}))] == uids[1:]
+    with pytest.raises(Refusal, match=f"instance {uids[0]} is rejected: 113001") as refused:
+        find(Request(place={"study": STUDY, "series": SERIES, "instance": uids[0]}))
+    assert refused.value.status == 404
