@@ -129,4 +129,6 @@ def _number(value: Any, vr: str) -> object:
         return str(value)
     if not isfinite(number):
         return str(value)
-    return int(value) if vr not in ("DS", "FD", "FL") and number.is_integer() else number
+    if vr in ("DS", "FD", "FL"):
+        return number
+    return int(value) if number.is_integer() else str(value)

@@ -30,7 +30,7 @@ NATIVE = _LITTLE | {str(ExplicitVRBigEndian)}
 #: Values of more bytes stay on disk.
 DEFER_BYTES = 1024
 _MAX_FILE_BYTES = 512 * 1024 * 1024
-_MAX_PIXELS = 256 * 1024 * 1024
+_MAX_PIXELS = 64 * 1024 * 1024
 _CHUNK_BYTES = 512 * 1024
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Literal, cast
 
@@ -30,8 +30,9 @@ def rendered(*, find: Find, max_side_px: int) -> Handler:
         chosen = whole(find(request))
         if "frames" in request.place:
             found = Frames(chosen[0])
-            return _pictures(request, [(found, number) for number in numbers(request, found)], wanted)
-        return _pictures(request, [(Frames(one), 1) for one in _images(chosen)], wanted)
+            pictures = [(found, number) for number in numbers(request, found)]
+            return _pictures(request, iter(pictures), wanted, single=len(pictures) == 1)
+        return _pictures(request, _images(chosen), wanted, single=len(chosen) == 1)
 
     return handler
 
@@ -44,19 +45,23 @@ def thumbnail(*, find: Find, max_side_px: int) -> Handler:
         chosen = whole(find(request))
         if "frames" in request.place:
             found = Frames(chosen[0])
-            return _pictures(request, [(found, numbers(request, found)[0])], wanted)
-        images = _images(chosen)
-        return _pictures(request, [(Frames(images[len(images) // 2]), 1)], wanted)
+            return _pictures(request, iter([(found, numbers(request, found)[0])]), wanted, single=True)
+        middle = len(chosen) // 2
+        outwards = sorted(range(len(chosen)), key=lambda at: abs(at - middle))
+        return _pictures(request, _images([chosen[at] for at in outwards]), wanted, single=True)
 
     return handler
 
 
-def _images(chosen: Sequence[Instance]) -> list[Instance]:
-    """Those with pixels. Refusal (406) where none has any."""
-    images = [one for one in chosen if has_pixels(one)]
-    if not images:
+def _images(chosen: Sequence[Instance]) -> Iterator[tuple[Frames, int]]:
+    """The first frames of those with pixels, each looked at when its turn comes. Refusal (406) where none has any."""
+    found = False
+    for one in chosen:
+        if has_pixels(one):
+            found = True
+            yield Frames(one), 1
+    if not found:
         raise Refusal(406, f"instance {chosen[0].sop_instance_uid} has no pixels: it cannot be rendered")
-    return images
 
 
 def has_pixels(stored: Instance) -> bool:
@@ -66,26 +71,37 @@ def has_pixels(stored: Instance) -> bool:
         return False
 
 
-def _pictures(request: Request, chosen: Sequence[tuple[Frames, int]], wanted: Wanted) -> HttpReply:
+def _pictures(request: Request, chosen: Iterator[tuple[Frames, int]], wanted: Wanted, *, single: bool) -> HttpReply:
+    """The pictures, each drawn when its turn comes; or the first one where a single one is asked for."""
     for one in accepted(request.accept):
         media_type = next((each for each in MEDIA_TYPES if one.takes(each)), None)
         if media_type is None:
             continue
-        if one.is_multipart or (one.is_any and len(chosen) > 1):
-            return _several(request, chosen, media_type, wanted)
-        if len(chosen) == 1:
-            return reply(draw(*chosen[0], media_type, wanted), media_type)
+        if one.is_multipart or (one.is_any and not single):
+            return _several(request, next(chosen), () if single else chosen, media_type, wanted)
+        if single:
+            return reply(draw(*next(chosen), media_type, wanted), media_type)
     forms = [f'multipart/related; type="{one}"' for one in MEDIA_TYPES]
-    raise not_acceptable(request, [*(MEDIA_TYPES if len(chosen) == 1 else ()), *forms])
+    raise not_acceptable(request, [*(MEDIA_TYPES if single else ()), *forms])
 
 
-def _several(request: Request, chosen: Sequence[tuple[Frames, int]], media_type: str, wanted: Wanted) -> HttpReply:
-    first = draw(*chosen[0], media_type, wanted)
+def _several(
+    request: Request,
+    first: tuple[Frames, int],
+    others: Iterable[tuple[Frames, int]],
+    media_type: str,
+    wanted: Wanted,
+) -> HttpReply:
+    def part(found: Frames, number: int) -> Part:
+        location = f"{url_of(request.base, found.stored)}/frames/{number}/rendered"
+        return Part(media_type, [draw(found, number, media_type, wanted)], location)
+
+    beginning = part(*first)  # what cannot be drawn is known before a byte is sent
 
     def parts() -> Iterator[Part]:
-        for at, (found, number) in enumerate(chosen):
-            content = first if at == 0 else draw(found, number, media_type, wanted)
-            yield Part(media_type, [content], f"{url_of(request.base, found.stored)}/frames/{number}/rendered")
+        yield beginning
+        for found, number in others:
+            yield part(found, number)
 
     return multipart(media_type, parts())
 

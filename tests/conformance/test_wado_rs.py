@@ -382,10 +382,7 @@ def test_a_study_is_never_whole_in_memory(domain: Domain) -> None:
     find = finding(instances, lambda uids: {})
     answer = retrieve(find=find, given=given)(Request(place={"study": STUDY}))
     uids = [one.sop_instance_uid for one in instances.of_study(STUDY)]
-    seen = []
-    for piece in answer.pieces:
-        if piece in ct(3):
-            seen.append(list(opened))
+    seen = [list(opened) for piece in answer.pieces if piece in ct(3)]
     assert seen == [uids[:1], uids[:2], uids]
 
 
