@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from imaging import dicom_json
+from imaging.frames import DEFER_BYTES
 
 NAMES = (
     *("CT_small.dcm", "MR_small.dcm", "test-SR.dcm", "reportsi.dcm", "rtplan.dcm", "JPEG2000.dcm"),
@@ -36,7 +37,7 @@ def test_a_data_set_is_encoded_as_another_encoder_does(name: str) -> None:
     assert isinstance(path, str)
     dataset = pydicom.dcmread(path)
     expected = dataset.to_json_dict(dicom_json.INLINE_BYTES, lambda element: "uri", suppress_invalid_tags=True)
-    encoded = dicom_json.encode(pydicom.dcmread(Path(path), defer_size=1024), lambda place: "uri")
+    encoded = dicom_json.encode(pydicom.dcmread(Path(path), defer_size=DEFER_BYTES), lambda place: "uri")
     for one in (expected, encoded):
         one.pop("00080005", None)
         for tag in [tag for tag in one if tag.endswith("0000")]:
