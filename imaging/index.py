@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from sqlalchemy import Connection, Executable, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -56,7 +57,10 @@ def undescribed(connection: Connection, most: int) -> list[str]:
 
 def folded_name(value: object) -> str:
     """A person's name for matching: no case, no empty components at the end of a group."""
-    groups = (re.sub(r"\s*\^\s*", "^", group).strip().rstrip("^") for group in str(value or "").split("="))
+    groups = (
+        "^".join(component.strip() for component in group.split("^")).rstrip("^")
+        for group in str(value or "").split("=")
+    )
     return "=".join(groups).rstrip("=").casefold()
 
 
@@ -125,17 +129,18 @@ def number(header: Dataset, keyword: str) -> int:
     """An integer of 32 bits; 0 where there is none."""
     try:
         return max(-(2**31), min(2**31 - 1, int(header.get(keyword) or 0)))
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # readers raise anything on hostile values
         return 0
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
     try:
         value = dataset.get(keyword)
-    except Exception:  # readers raise anything on hostile values
+        text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value)
+    except Exception:  # as above
         return ""
-    # PostgreSQL takes no NUL, with which some pad.
-    return "" if value is None else str(value).replace("\0", "").strip()
+    # PostgreSQL takes no NUL, with which some pad, and no half of a surrogate pair.
+    return text.replace("\0", "").encode("utf-8", "replace").decode().strip()
 
 
 def _first_item(dataset: Dataset, keyword: str) -> Dataset:
@@ -148,4 +153,4 @@ def _first_item(dataset: Dataset, keyword: str) -> Dataset:
 
 def _attributes(header: Dataset, keywords: Iterable[str]) -> str:
     encoded = dicom_json.encode(header, only=frozenset(map(Tag, keywords)))
-    return json.dumps(encoded, separators=(",", ":")).replace("\\u0000", "")
+    return json.dumps(encoded, separators=(",", ":"))

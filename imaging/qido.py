@@ -182,7 +182,8 @@ def _statement(level: Level, request: Request, query: _Query) -> Select[Any]:
     order: list[ColumnElement[Any]] = [study.c.study_instance_uid]
     source: Any = study
     if level == "study":
-        order.insert(0, study.c.study_date.desc())
+        # The newest first, in the order of an index.
+        order = [study.c.study_date.desc(), study.c.study_instance_uid.desc()]
     else:
         source = study.join(series, series.c.study_instance_uid == study.c.study_instance_uid)
         columns += [series.c.series_instance_uid, series.c.attributes.label("series_attributes")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -52,6 +53,10 @@ class Storing:
                 self._handle(event)
         except MultipartError as error:
             raise Refusal(error.http_status, str(error)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise Refusal(503, "there is no room for the message; nothing of it is stored") from error
 
     def answer(self) -> HttpReply:
         """The response module (PS3.18 annex I): 200 where all is stored, 202 where some, 409 where nothing is."""

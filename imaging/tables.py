@@ -46,7 +46,7 @@ study = Table(
     Column("attributes", Text, nullable=False),
     Index("ix_study_patient_id", "patient_id"),
     Index("ix_study_patient_name", "patient_name"),
-    Index("ix_study_study_date", "study_date"),
+    Index("ix_study_study_date", "study_date", "study_instance_uid"),
     Index("ix_study_accession_number", "accession_number"),
 )
 

@@ -187,7 +187,8 @@ def _given(stored: Instance, wanted: Sequence[str], given: Given) -> tuple[Docum
     if syntax not in syntaxes:
         with document.open() as stream:
             syntax = str(pydicom.dcmread(stream, specific_tags=["SOPInstanceUID"]).file_meta.TransferSyntaxUID)
-    return document, f"{DICOM}; transfer-syntax={syntax}"
+    # What a file says of itself does not become a header unseen.
+    return document, f"{DICOM}; transfer-syntax={syntax}" if is_oid(syntax) else DICOM
 
 
 # Metadata

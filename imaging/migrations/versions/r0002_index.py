@@ -23,7 +23,8 @@ def upgrade() -> None:
         sa.Column("attributes", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_study")),
     )
-    for column in ("patient_id", "patient_name", "study_date", "accession_number"):
+    op.create_index("ix_study_study_date", "study", ["study_date", "study_instance_uid"], unique=False)
+    for column in ("patient_id", "patient_name", "accession_number"):
         op.create_index(f"ix_study_{column}", "study", [column], unique=False)
     op.create_table(
         "series",
