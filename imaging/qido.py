@@ -179,15 +179,13 @@ def _statement(level: Level, request: Request, query: _Query) -> Select[Any]:
     if "series" in request.place:
         conditions.append(series.c.series_instance_uid == request.place["series"])
     columns: list[ColumnElement[Any]] = [study.c.study_instance_uid, study.c.attributes.label("study_attributes")]
-    order: list[ColumnElement[Any]] = [study.c.study_instance_uid]
     source: Any = study
-    if level == "study":
-        # The newest first, in the order of an index.
-        order = [study.c.study_date.desc(), study.c.study_instance_uid.desc()]
-    else:
+    # In each order the first column is that of an index, so that not everything is sorted for a page. The newest study is the first.
+    order: list[ColumnElement[Any]] = [study.c.study_date.desc(), study.c.study_instance_uid.desc()]
+    if level != "study":
         source = study.join(series, series.c.study_instance_uid == study.c.study_instance_uid)
         columns += [series.c.series_instance_uid, series.c.attributes.label("series_attributes")]
-        order += [series.c.series_number, series.c.series_instance_uid]
+        order = [series.c.study_instance_uid, series.c.series_number, series.c.series_instance_uid]
     if level == "instance":
         same = and_(
             instance.c.study_instance_uid == series.c.study_instance_uid,
@@ -197,6 +195,7 @@ def _statement(level: Level, request: Request, query: _Query) -> Select[Any]:
         source = source.join(instance, same).join(described_instance, of_it)
         columns += [instance.c.sop_instance_uid, instance.c.transfer_syntax_uid]
         columns.append(described_instance.c.attributes.label("instance_attributes"))
+        order = [instance.c.study_instance_uid, instance.c.series_number, instance.c.series_instance_uid]
         order += [instance.c.instance_number, instance.c.sop_instance_uid]
     chosen = select(*columns).select_from(source).where(*conditions).order_by(*order)
     return chosen.limit(query.limit + 1).offset(query.offset)

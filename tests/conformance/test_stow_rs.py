@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def test_what_is_stored_is_given_back_bit_for_bit(domain: Domain) -> None:
 
 def test_the_same_instance_may_come_again(domain: Domain) -> None:
     assert [store(domain, ct(1)).status for _ in range(2)] == [200, 200]
+
+
+def test_instances_of_a_study_may_come_at_the_same_time(domain: Domain) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda one: store(domain, [one, ct(1)[0]]), ct(16)[1:]))
+    assert {answer.status for answer in answers} == {200}
+    (study,) = ask(f"{domain.endpoints['dicomweb']}/studies").json
+    assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([1], [16])
 
 
 def test_each_failure_has_its_reason(domain: Domain) -> None:
