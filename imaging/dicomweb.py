@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from imaging import qido, rendered, stow, wado_rs, wado_uri
 from imaging.instances import Instances
 from imaging.resources import Handler
-from imaging.wado_rs import Find, Rejected
+from imaging.wado_rs import Find, Given, Rejected
 from imaging.web import Route
 from soap.operations import Limits
 
@@ -25,12 +25,13 @@ def nothing(_: Collection[str]) -> Mapping[str, str]:
 def routes(
     *,
     instances: Instances,
+    given: Given,
     limits: Limits,
     max_results: int,
     max_side_px: int,
     rejected: Rejected = nothing,
 ) -> tuple[Route, ...]:
-    """Below /dicomweb: QIDO-RS (RAD-129), WADO-RS (RAD-107) and STOW-RS (RAD-108)."""
+    """Below /dicomweb: QIDO-RS (RAD-129), WADO-RS (RAD-107) and STOW-RS (RAD-108). `given` is a Transfer's."""
 
     def searching(level: qido.Level) -> Handler:
         return qido.search(level, reading=instances.reading, max_results=max_results)
@@ -46,12 +47,12 @@ def routes(
         Route(form=f"{STUDY}/instances", transaction="RAD-129", get=searching("instance")),
         Route(form=f"{SERIES}/instances", transaction="RAD-129", get=searching("instance")),
         Route(form=STUDY, transaction="RAD-108", post=storing),
-        *_retrieving(find, max_side_px),
+        *_retrieving(find, given, max_side_px),
     )
 
 
-def _retrieving(find: Find, max_side_px: int) -> Iterator[Route]:
-    retrieve, metadata = wado_rs.retrieve(find=find), wado_rs.metadata(find=find)
+def _retrieving(find: Find, given: Given, max_side_px: int) -> Iterator[Route]:
+    retrieve, metadata = wado_rs.retrieve(find=find, given=given), wado_rs.metadata(find=find)
     pictures = rendered.rendered(find=find, max_side_px=max_side_px)
     thumbnail = rendered.thumbnail(find=find, max_side_px=max_side_px)
     for form in (STUDY, SERIES, INSTANCE):
@@ -66,9 +67,9 @@ def _retrieving(find: Find, max_side_px: int) -> Iterator[Route]:
 
 
 def wado_uri_route(
-    *, instances: Instances, max_side_px: int, empty_uid_status: int, rejected: Rejected = nothing
+    *, instances: Instances, given: Given, max_side_px: int, empty_uid_status: int, rejected: Rejected = nothing
 ) -> Route:
     """At /wado: WADO-URI (RAD-55)."""
     find = wado_rs.finding(instances, rejected)
-    get = wado_uri.retrieve(find=find, max_side_px=max_side_px, empty_uid_status=empty_uid_status)
+    get = wado_uri.retrieve(find=find, given=given, max_side_px=max_side_px, empty_uid_status=empty_uid_status)
     return Route(form="", transaction="RAD-55", get=get)

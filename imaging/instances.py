@@ -109,7 +109,7 @@ class Instances:
             part.unlink(missing_ok=True)
 
     def _keep(self, part: Path, header: Dataset, *, size: int, sha1: str) -> tuple[Instance, bool]:
-        row = _row(header, size=size, sha1=sha1)
+        row = row_of(header, size=size, sha1=sha1)
         known = self._known(row["sop_instance_uid"], sha1)
         if known is not None:
             return known, False
@@ -241,7 +241,7 @@ def _header_or_row(stored: Instance) -> Dataset:
     return header
 
 
-def _row(header: Dataset, *, size: int, sha1: str) -> dict[str, Any]:
+def row_of(header: Dataset, *, size: int, sha1: str) -> dict[str, Any]:
     def uid(keyword: str) -> str:
         value = str(header.get(keyword, "") or "").strip()
         if not is_oid(value):

@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from imaging import transfer
 from imaging.instances import Instance, Instances
+from imaging.transfer import NotGivenError, Transfer
 from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
 from xds.problems import ErrorCode, Problem
 
+Answer = Retrieved | Problem
+
 
 def retrieve_images(
-    request: ImagingRequest, *, instances: Instances, location_uids: Collection[str]
-) -> Iterator[Retrieved | Problem]:
+    request: ImagingRequest, *, instances: Instances, transfer: Transfer, location_uids: Collection[str]
+) -> Iterator[Answer]:
     """One Retrieved or one Problem for each requested instance, in the order of the request, duplicates answered each.
 
     `location_uids` are the repositoryUniqueIds that this source answers to: the RetrieveLocationUIDs of its manifests. An instance is
-    given as it is stored where the request allows that, else re-encoded without compression where that touches no pixels.
+    given as it is stored where the request allows that, else re-encoded (`Transfer`), several at once.
     """
     found = instances.find(document.document_unique_id for _, _, document in request.documents)
+    begun: deque[Callable[[], Answer]] = deque()
     for study, series, document in request.documents:
         stored = found.get(document.document_unique_id)
-        yield _refusal(study, series, document, stored, location_uids) or _given(
-            document, stored, request.transfer_syntax_uids
-        )
+        refusal = _refusal(study, series, document, stored, location_uids)
+        begun.append(_begun(document, stored, refusal, transfer, request.transfer_syntax_uids))
+        if len(begun) > 2 * transfer.at_once:
+            yield begun.popleft()()
+    while begun:
+        yield begun.popleft()()
+
+
+def _begun(
+    document: DocumentRequest,
+    stored: Instance | None,
+    refusal: Problem | None,
+    transfer: Transfer,
+    syntaxes: Sequence[str],
+) -> Callable[[], Answer]:
+    """What there is to say of one instance, once it is there."""
+    if refusal is not None:
+        return lambda: refusal
+    assert stored is not None
+    uid = stored.sop_instance_uid
+
+    def not_given(error: NotGivenError) -> Problem:
+        return _problem(ErrorCode.REPOSITORY_ERROR, f"instance {uid} {error}", uid)
+
+    try:
+        giving = transfer.begun(stored, syntaxes)
+    except NotGivenError as error:
+        problem = not_given(error)
+        return lambda: problem
+
+    def given() -> Answer:
+        try:
+            return Retrieved(request=document, document=giving())
+        except NotGivenError as error:
+            return not_given(error)
+
+    return given
 
 
 def _refusal(
@@ -67,15 +105,6 @@ def _damage(stored: Instance) -> Problem | None:
     uid = stored.sop_instance_uid
     state = "is missing" if size < 0 else f"has {size} bytes instead of {stored.size}"
     return _problem(ErrorCode.REPOSITORY_ERROR, f"instance {uid} is indexed, but its file {state}", uid)
-
-
-def _given(document: DocumentRequest, stored: Instance | None, syntaxes: tuple[str, ...]) -> Retrieved | Problem:
-    assert stored is not None
-    try:
-        return Retrieved(request=document, document=transfer.given(stored, syntaxes))
-    except transfer.NotGivenError as error:
-        uid = stored.sop_instance_uid
-        return _problem(ErrorCode.REPOSITORY_ERROR, f"instance {uid} {error}", uid)
 
 
 def _problem(code: ErrorCode, context: str, uid: str) -> Problem:

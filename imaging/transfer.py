@@ -1,44 +1,90 @@
-"""An instance in one of the transfer syntaxes that somebody takes: as it is stored where that is one of them."""
+"""An instance in one of the transfer syntaxes that somebody takes: as it is stored where that is one of them, else re-encoded."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import hashlib
+import secrets
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 
-import pydicom
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
+from imaging import codecs, transcode
+from imaging.codecs import CodecError, Loss
 from imaging.instances import Instance, read_header
+from imaging.recoding import Recoder
 from xds.messages import Document
 
-#: Syntaxes between which a data set is re-encoded without touching its pixels.
-_UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
-_READABLE = frozenset({*_UNCOMPRESSED, str(DeflatedExplicitVRLittleEndian)})
-_MAX_REENCODED_BYTES = 512 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 class NotGivenError(ValueError):
     """An instance that can not be given in any of the syntaxes, with the reason as the end of a sentence about it."""
 
 
-def given(stored: Instance, syntaxes: Sequence[str]) -> Document:
-    """The instance as Part 10 in one of the transfer syntaxes, the first being preferred; NotGivenError where that can not be.
+class Transfer:
+    """Gives instances. Every method may be called from several threads at once."""
 
-    As it is stored, bit for bit, where that is among them.
-    """
-    if stored.transfer_syntax_uid in syntaxes:
-        return stored.document
-    has_pixels = _has_pixels(stored)
-    wanted = next((uid for uid in syntaxes if uid in _UNCOMPRESSED), None)
-    if wanted is None and not has_pixels:
-        # Compressed syntaxes say nothing of an object without pixels: it comes in Explicit VR Little Endian.
-        if stored.transfer_syntax_uid == str(ExplicitVRLittleEndian):
-            return stored.document
-        wanted = str(ExplicitVRLittleEndian)
-    if wanted is not None and stored.transfer_syntax_uid in _READABLE and stored.size <= _MAX_REENCODED_BYTES:
-        return _reencoded(stored, wanted)
-    listed = ", ".join(syntaxes[:5])
-    raise NotGivenError(f"is stored in transfer syntax {stored.transfer_syntax_uid}, and cannot be given in {listed}")
+    def __init__(self, recoder: Recoder, staging: Path, *, loss: Loss | None = None) -> None:
+        """What is re-encoded is kept in `staging` as long as somebody has the document. By default nothing may be lost."""
+        self._recoder, self._staging, self._loss = recoder, staging, loss or Loss()
+        #: So many instances are re-encoded at once.
+        self.at_once = recoder.processes
+
+    def given(self, stored: Instance, syntaxes: Sequence[str]) -> Document:
+        """The instance as Part 10 in one of the transfer syntaxes; NotGivenError where that can not be.
+
+        As it is stored, bit for bit, where that is among them; else uncompressed, without loss, with loss, whichever of these can be
+        made first.
+        """
+        return self.begun(stored, syntaxes)()
+
+    def begun(self, stored: Instance, syntaxes: Sequence[str]) -> Callable[[], Document]:
+        """As `given`, which goes on while the caller does something else; the result is waited for. NotGivenError may come at once."""
+        if stored.transfer_syntax_uid in syntaxes:
+            return lambda: stored.document
+        wanted = self._candidates(syntaxes)
+        if not _has_pixels(stored):
+            # Compressed syntaxes say nothing of an object without pixels: it comes in Explicit VR Little Endian.
+            wanted = [one for one in wanted if one in transcode.UNCOMPRESSED] or [str(ExplicitVRLittleEndian)]
+            if stored.transfer_syntax_uid in wanted:
+                return lambda: stored.document
+        if not wanted or stored.transfer_syntax_uid not in transcode.READ:
+            raise NotGivenError(
+                f"is stored in transfer syntax {stored.transfer_syntax_uid}, and cannot be given in {_listed(syntaxes)}"
+            )
+        target = self._staging / f"{secrets.token_hex(16)}.recoded"
+        future = self._recoder.submit(stored.path, target, wanted, self._loss)
+
+        def result() -> Document:
+            try:
+                future.result()
+            except CodecError as fault:
+                unused.detach()
+                stored_in = (
+                    f"(stored in transfer syntax {stored.transfer_syntax_uid}, asked for in {_listed(syntaxes)})"
+                )
+                raise NotGivenError(f"{fault} {stored_in}") from fault
+            unused.detach()
+            return _passing(target)
+
+        unused = weakref.finalize(result, _forget, future, target)
+        return result
+
+    def _candidates(self, syntaxes: Sequence[str]) -> list[str]:
+        """Those that can be made: uncompressed ones first, those with loss last, else in the order of the request."""
+        uncompressed, lossless, lossy = [], [], []
+        for one in dict.fromkeys(syntaxes):
+            encoding = codecs.ENCODINGS.get(one)
+            if one in transcode.UNCOMPRESSED:
+                uncompressed.append(one)
+            elif encoding is not None and not encoding.lossy(self._loss):
+                lossless.append(one)
+            elif encoding is not None and encoding.allowed(self._loss):
+                lossy.append(one)
+        return uncompressed + lossless + lossy
 
 
 def _has_pixels(stored: Instance) -> bool:
@@ -46,9 +92,20 @@ def _has_pixels(stored: Instance) -> bool:
     return "Rows" in read_header(stored.path)
 
 
-def _reencoded(stored: Instance, transfer_syntax_uid: str) -> Document:
-    dataset = pydicom.dcmread(stored.path)
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(transfer_syntax_uid)
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, implicit_vr=transfer_syntax_uid == str(ImplicitVRLittleEndian), little_endian=True)
-    return Document.of(buffer.getvalue(), "application/dicom")
+def _forget(future: Future[str], target: Path) -> None:
+    """Nobody waits for it any more."""
+    if not future.cancel():
+        future.add_done_callback(lambda _: target.unlink(missing_ok=True))
+
+
+def _passing(path: Path) -> Document:
+    digest, size = hashlib.sha1(usedforsecurity=False), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return Document.passing(path, size=size, sha1=digest.hexdigest(), mime_type="application/dicom")
+
+
+def _listed(syntaxes: Sequence[str]) -> str:
+    return ", ".join(syntaxes[:5])

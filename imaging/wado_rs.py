@@ -9,7 +9,7 @@ from typing import Any
 import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from imaging import dicom_json, transfer
+from imaging import dicom_json
 from imaging.frames import NATIVE, FrameError, Frames, bulk, lazily
 from imaging.instances import Instance, Instances
 from imaging.resources import (
@@ -25,6 +25,7 @@ from imaging.resources import (
     one_of,
     warning,
 )
+from imaging.transfer import NotGivenError
 from soap.replying import HttpReply
 from xds.messages import Document
 from xds.values import is_oid
@@ -114,7 +115,7 @@ def url_of(base: str, stored: Instance) -> str:
 # Instances
 
 
-def retrieve(*, find: Find, given: Given = transfer.given) -> Handler:
+def retrieve(*, find: Find, given: Given) -> Handler:
     """The instances of a study or series, or one. `given` puts an instance into one of several transfer syntaxes."""
 
     def handler(request: Request) -> HttpReply:
@@ -170,7 +171,7 @@ def _givable(chosen: Sequence[Instance], wanted: Sequence[str], given: Given) ->
         if own not in tried and own not in _for(one, wanted):
             try:
                 given(one, _for(one, wanted))
-            except transfer.NotGivenError as error:
+            except NotGivenError as error:
                 refused[own] = f"instance {one.sop_instance_uid} {error}"
         tried.add(own)
     kept = [one for one in chosen if one.transfer_syntax_uid not in refused]

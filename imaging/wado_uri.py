@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from imaging import transfer
 from imaging.frames import FrameError, Frames
 from imaging.instances import Instance
 from imaging.rendered import MEDIA_TYPES, annotations_of, draw, has_pixels, real, whole_number, window
 from imaging.rendering import Wanted
 from imaging.resources import Handler, Refusal, Request, accepted, reply
+from imaging.transfer import NotGivenError
 from imaging.wado_rs import DICOM, Find, Given, whole
 from soap.replying import HttpReply
 from xds.values import is_oid
@@ -24,7 +24,7 @@ _PARAMETERS = (*_UIDS, *_RENDERED, *_DICOM_ONLY, *_OTHER)
 _ALIASES = {"image/jpg": "image/jpeg", "application/jpeg": "image/jpeg"}
 
 
-def retrieve(*, find: Find, max_side_px: int, empty_uid_status: int = 404, given: Given = transfer.given) -> Handler:
+def retrieve(*, find: Find, given: Given, max_side_px: int, empty_uid_status: int = 404) -> Handler:
     """`empty_uid_status` answers a UID that is missing or empty: 404 or 400. `max_side_px` bounds rows and columns."""
 
     def handler(request: Request) -> HttpReply:
@@ -95,7 +95,7 @@ def _dicom(stored: Instance, parameters: Mapping[str, str], given: Given) -> Htt
         )
     try:
         document = given(stored, (syntax,))
-    except transfer.NotGivenError as error:
+    except NotGivenError as error:
         raise Refusal(406, f"instance {stored.sop_instance_uid} {error}") from None
     return HttpReply(200, DICOM, document.size, document.chunks())
 

@@ -10,11 +10,9 @@ import selectors
 import signal
 import subprocess
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from repository.on_demand import Assemble
 from repository.trouble import code_of
@@ -54,7 +52,7 @@ def by_command(command: Path, directory: Path, *, timeout_s: float, max_bytes: i
         if status == UNKNOWN_STATUS:
             path.unlink()
             return None
-        return _lasting(path, size, sha1)
+        return Document.passing(path, size=size, sha1=sha1, mime_type="application/octet-stream")
 
     return assemble
 
@@ -124,13 +122,3 @@ def _ready(descriptor: int, deadline: float, timeout_s: float) -> bool:
         if left > 0 and selector.select(left):
             return True
     raise _Failed(f"the command took longer than the limit of {timeout_s} s")
-
-
-def _lasting(path: Path, size: int, sha1: str) -> Document:
-    """A document whose file goes when nobody can open it any more."""
-
-    def opened() -> BinaryIO:
-        return path.open("rb")
-
-    weakref.finalize(opened, path.unlink, missing_ok=True)
-    return Document(size=size, sha1=sha1, mime_type="application/octet-stream", open=opened)

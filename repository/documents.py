@@ -16,13 +16,11 @@ import logging
 import os
 import secrets
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha1, sha256
 from pathlib import Path
-from typing import BinaryIO
 
 from sqlalchemy import Engine
 
@@ -334,14 +332,14 @@ class Documents:
             return replace(made, open=lambda: io.BytesIO(whole))
         path = None if row.place == CATALOGUE else self._place_of(row).path(row.copy)
         if path is None:
-            return replace(made, open=self._fetched(row, content))
+            return self._fetched(row, content)
         for _ in self._verified(row, content):
             pass
         # Not as the `path` of the document: nobody may take the stored file over.
         return replace(made, open=lambda: path.open("rb"))
 
-    def _fetched(self, row: Stored, content: bytes | None) -> Callable[[], BinaryIO]:
-        """Its bytes in a file of their own, which goes when nobody can open it any more."""
+    def _fetched(self, row: Stored, content: bytes | None) -> Document:
+        """The document in a file of its own."""
         path = self.staging / f"{secrets.token_hex(16)}.fetched"
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
@@ -350,12 +348,7 @@ class Documents:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-
-        def opened() -> BinaryIO:
-            return path.open("rb")
-
-        weakref.finalize(opened, path.unlink, missing_ok=True)
-        return opened
+        return Document.passing(path, size=row.size, sha1=row.sha1, sha256=row.sha256 or "", mime_type=row.mime_type)
 
 
 def _measured(document: Document) -> Document:

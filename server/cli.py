@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from server.commands import bench, codes, demo, documents, imaging, lifecycle, patients, query, removal, repository
+from server.commands import (
+    bench,
+    codes,
+    demo,
+    documents,
+    export,
+    imaging,
+    lifecycle,
+    patients,
+    query,
+    removal,
+    repository,
+)
 from server.config import ACTORS, Config, ConfigError, load, to_toml
 from server.options import config_option, worded
 
@@ -158,7 +170,7 @@ def upgrade(config_path: Path | None) -> None:
         click.echo(f"{actor}: {config.database_url(actor)} is up to date")
 
 
-for module in (patients, codes, documents, repository, query, lifecycle, removal, imaging, demo, bench):
+for module in (patients, codes, documents, repository, query, lifecycle, removal, imaging, export, demo, bench):
     for command in module.COMMANDS:
         main.add_command(command)
 

@@ -35,6 +35,7 @@ from xds.transactions import Feed, Provide, Query, Register
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
+    from imaging.transfer import Transfer
     from repository.documents import Documents
     from repository.iti43_retrieve import OnDemand
     from repository.objects import Objects
@@ -179,12 +180,16 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         from imaging.service import service as imaging_service
 
         instances = local_instances(config, domain)
+        transferring = transfer(config, domain, instances.staging)
         retrieve_images = partial(
-            rad69_retrieve.retrieve_images, instances=instances, location_uids=(config.imaging.location_uid,)
+            rad69_retrieve.retrieve_images,
+            instances=instances,
+            transfer=transferring,
+            location_uids=(config.imaging.location_uid,),
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         executor = serve("/imaging", service, instances.staging, config.imaging.threads)
-        for path, web in dicomweb(config, base_url, instances, executor, observe).items():
+        for path, web in dicomweb(config, base_url, instances, transferring, executor, observe).items():
             trees[path] = counted(web, metrics.in_flight.track_inprogress)
             domain.endpoints[path.strip("/")] = base_url + path
 
@@ -496,7 +501,12 @@ def local_instances(config: Config, domain: Domain) -> Any:
 
 
 def dicomweb(
-    config: Config, base_url: str, instances: Any, executor: Threads, observe: Callable[[Exchange], None]
+    config: Config,
+    base_url: str,
+    instances: Any,
+    transferring: Transfer,
+    executor: Threads,
+    observe: Callable[[Exchange], None],
 ) -> dict[str, App]:
     """DICOMweb and WADO-URI over the stored instances, by path."""
     from imaging.dicomweb import routes, wado_uri_route
@@ -505,11 +515,17 @@ def dicomweb(
     settings, limits = config.imaging, _limits(config)
     resources = routes(
         instances=instances,
+        given=transferring.given,
         limits=limits,
         max_results=settings.max_results,
         max_side_px=settings.max_side_px,
     )
-    single = wado_uri_route(instances=instances, max_side_px=settings.max_side_px, empty_uid_status=settings.empty_uid)
+    single = wado_uri_route(
+        instances=instances,
+        given=transferring.given,
+        max_side_px=settings.max_side_px,
+        empty_uid_status=settings.empty_uid,
+    )
     return {
         path: Web(
             found,
@@ -522,6 +538,30 @@ def dicomweb(
         )
         for path, found in (("/dicomweb", resources), ("/wado", (single,)))
     }
+
+
+def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:
+    """How instances are given in the transfer syntaxes that somebody takes."""
+    from imaging.codecs import Loss
+    from imaging.recoding import Bounds, Recoder
+    from imaging.transfer import Transfer
+
+    settings = config.imaging
+    recoder = Recoder(
+        processes=settings.recoding_processes,
+        bounds=Bounds(
+            memory_bytes=settings.recoding_memory_bytes,
+            file_bytes=settings.recoding_memory_bytes,
+            timeout_s=settings.recoding_timeout_s,
+        ),
+    )
+    domain.closing.append(recoder.close)
+    loss = Loss(
+        jpeg_quality=settings.lossy_jpeg_quality,
+        jpeg_2000_psnr_db=settings.lossy_jpeg_2000_psnr_db,
+        jpeg_ls_error=settings.lossy_jpeg_ls_error,
+    )
+    return Transfer(recoder, staging, loss=loss)
 
 
 def imaging_defaults(config: Config) -> Any:

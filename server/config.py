@@ -193,6 +193,16 @@ class Imaging:
         "whose pages may call DICOMweb and WADO-URI from a browser: https://HOST, comma-separated, or *; empty: nobody's",
     )
     empty_uid: int = key(404, "HTTP status for a WADO-URI request without a UID: 404 or 400")
+    recoding_processes: int = key(2, "processes that re-encode instances in another transfer syntax, in each worker")
+    recoding_memory_bytes: int = key(4 * 1024**3, "most memory of one of them, and its largest file, in bytes")
+    recoding_timeout_s: float = key(120.0, "longest time that re-encoding one instance may take, in seconds")
+    lossy_jpeg_quality: int = key(
+        0, "quality of JPEG Baseline where somebody takes nothing better, 1 to 100; 0: it is not made"
+    )
+    lossy_jpeg_2000_psnr_db: int = key(
+        0, "PSNR of what is given in JPEG 2000 (.91), in dB of the range of BitsStored; 0: no loss"
+    )
+    lossy_jpeg_ls_error: int = key(0, "most that a sample may change in JPEG-LS Near-lossless (.81); 0: not at all")
 
     @property
     def origins(self) -> frozenset[str]:

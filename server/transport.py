@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
 import httpx
@@ -47,6 +47,25 @@ def _client(connect_timeout_s: float, idle_timeout_s: float) -> httpx.Client:
     )
     atexit.register(client.close)
     return client
+
+
+def http_get(
+    *, connect_timeout_s: float = 10.0, idle_timeout_s: float = 300.0
+) -> Callable[[str, Mapping[str, str]], AbstractContextManager[HttpResponse]]:
+    """GETs (URL, headers); follows no redirects and knows no proxies. OSError where there is no answer."""
+    client = _client(connect_timeout_s, idle_timeout_s)
+
+    @contextmanager
+    def get(url: str, headers: Mapping[str, str]) -> Iterator[HttpResponse]:
+        try:
+            with client.stream("GET", url, headers=dict(headers)) as response:
+                yield _Response(response, float("inf"))
+        except httpx.HTTPError as error:
+            raise OSError(f"no answer from {url}: {error}") from None
+        except httpx.InvalidURL as error:
+            raise OSError(f"{url!r} is no URL: {error}") from None
+
+    return get
 
 
 def http_transport(

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
+from benchmarks import orthanc as real_orthanc
 from benchmarks import postgres as real_postgres
 from benchmarks import seaweed
 from registry.schema import upgrade
@@ -60,6 +61,15 @@ def object_storage() -> Iterator[Service]:
     """A real S3-compatible service of the tests' own: SeaweedFS."""
     with seaweed.serving() as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def pacs() -> Iterator[real_orthanc.Orthanc]:
+    """A real PACS of the tests' own: Orthanc with DICOMweb."""
+    if real_orthanc.program() is None and not os.environ.get("CI"):
+        pytest.skip("Orthanc is not installed (Debian: orthanc, orthanc-dicomweb)")
+    with real_orthanc.serving() as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "registry": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "lxml", "zstandard"}),
     "feeds": ({"xds", "schemas", "soap"}, {"hl7", "lxml"}),
     "repository": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "lxml", "obstore"}),
-    "imaging": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL"}),
+    "imaging": (
+        {"xds", "schemas", "soap", "database"},
+        {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL", "imagecodecs", "jpeg_ls"},
+    ),
     "server": (
         {"xds", "schemas", "soap", "database", "registry", "repository", "imaging", "feeds"},
         {"click", "rich", "httpx", "uvicorn", "uvloop", "httptools", "prometheus_client", "opentelemetry"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,16 @@ class Document:
             open=lambda: io.BytesIO(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )
+
+    @classmethod
+    def passing(cls, path: Path, *, size: int, sha1: str, mime_type: str, sha256: str = "") -> Document:
+        """A document in a file that goes when nobody can open it any more."""
+
+        def opened() -> BinaryIO:
+            return path.open("rb")
+
+        weakref.finalize(opened, path.unlink, missing_ok=True)
+        return cls(size=size, sha1=sha1, mime_type=mime_type, open=opened, sha256=sha256)
 
     def measured(self) -> Document:
         """With its size and hashes, computed where nobody has done so."""

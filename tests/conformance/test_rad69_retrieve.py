@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import (
+    MPEG2MPML,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from imaging import kos
 from imaging.client import client
@@ -168,7 +178,7 @@ def test_a_refused_manifest_raises_the_registrys_errors(
         ({"series_uid": "1.2.3.4"}, "XDSDocumentUniqueIdError"),
         ({"study": ""}, "XDSRepositoryError"),
         ({"series_uid": ""}, "XDSRepositoryError"),
-        ({"syntaxes": (JPEG2000Lossless,)}, "XDSRepositoryError"),
+        ({"syntaxes": (MPEG2MPML,)}, "XDSRepositoryError"),
     ],
 )
 def test_each_wrong_id_is_an_error_for_each_instance(
@@ -198,12 +208,28 @@ def test_an_uncompressed_object_is_given_in_the_other_byte_layout(
     stored = series[0].transfer_syntax_uid
     other = ImplicitVRLittleEndian if stored == ExplicitVRLittleEndian else ExplicitVRLittleEndian
     ((uid, content),) = ask(domain, config, request(series[:1], config, syntaxes=(JPEG2000Lossless, other)))  # type: ignore[misc]
-    import io
-
     given, original = pydicom.dcmread(io.BytesIO(content)), pydicom.dcmread(series[0].path)
     assert given.file_meta.TransferSyntaxUID == other
     assert uid == given.SOPInstanceUID == series[0].sop_instance_uid
     assert given.PixelData == original.PixelData
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEG2000Lossless, HTJ2KLossless, JPEGLSLossless, JPEGLosslessSV1, RLELossless], ids=lambda one: one.name
+)
+def test_a_series_is_compressed_for_who_takes_nothing_else(
+    domain: Domain, config: Config, series: list[Instance], syntax: str
+) -> None:
+    """RAD TF-2 4.69.4.1.2: one of the transfer syntaxes of the request; the pixels are those that are stored."""
+    answers = ask(domain, config, request(series, config, syntaxes=(MPEG2MPML, syntax)))
+    assert [one[0] for one in answers if not isinstance(one, Problem)] == [one.sop_instance_uid for one in series]
+    for (_, content), one in zip(answers, series, strict=True):  # type: ignore[misc]
+        given, original = pydicom.dcmread(io.BytesIO(content)), pydicom.dcmread(one.path)
+        assert given.file_meta.TransferSyntaxUID == syntax
+        if syntax == HTJ2KLossless:
+            # pydicom has no decoder of its own for it.
+            given.decompress(decoding_plugin="pylibjpeg", generate_instance_uid=False)
+        assert (given.pixel_array == original.pixel_array).all()
 
 
 def test_the_same_bytes_may_be_loaded_again_and_other_bytes_not(
@@ -219,8 +245,6 @@ def test_the_same_bytes_may_be_loaded_again_and_other_bytes_not(
 
 
 def test_a_damaged_file_is_an_error_and_never_wrong_bytes(domain: Domain, config: Config, instances: Instances) -> None:
-    import io
-
     dataset = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
     buffer = io.BytesIO()
     dataset.save_as(buffer)

@@ -1,0 +1,135 @@
+"""A real PACS behind the source: what comes from Orthanc over DICOMweb, and what is made of answers that are none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from benchmarks.orthanc import Orthanc
+from imaging.archive import Archive, ArchiveError
+from server.demo import real_objects
+from server.transport import http_get
+from soap.client import HttpResponse
+from tests.unit.test_transcode import file
+
+
+@pytest.fixture(scope="module")
+def paths(pacs: Orthanc) -> list[Path]:
+    """The objects that the PACS has."""
+    found = [path for folder in real_objects()[0] for path in sorted(folder.iterdir()) if path.is_file()]
+    images = [path for path in found if path.read_bytes()[128:132] == b"DICM"]
+    carried = [file(name) for name in ("CT_small.dcm", "JPEG2000.dcm", "MR_small_RLE.dcm", "examples_ybr_color.dcm")]
+    for path in (*images, *carried):
+        pacs.store(path.read_bytes())
+    return [*images, *carried]
+
+
+@pytest.fixture
+def archive(pacs: Orthanc, tmp_path: Path) -> Archive:
+    return Archive(pacs.dicomweb, http_get(), tmp_path)
+
+
+def uids(path: Path) -> tuple[str, str, str]:
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
+
+
+def test_an_instance_comes_as_the_archive_has_it(archive: Archive, paths: list[Path]) -> None:
+    """Bit for bit: the archive keeps the file that it was given."""
+    for path in paths:
+        found = archive.instance(*uids(path))
+        assert found is not None
+        content = path.read_bytes()
+        assert found.path.read_bytes() == content
+        assert (found.size, found.sha1) == (len(content), hashlib.sha1(content).hexdigest())
+        assert found.transfer_syntax_uid == pydicom.dcmread(path).file_meta.TransferSyntaxUID
+
+
+def test_the_headers_of_a_study_are_those_of_its_instances(archive: Archive, paths: list[Path]) -> None:
+    study, _, _ = uids(paths[0])
+    wanted = {uids(path)[2] for path in paths if uids(path)[0] == study}
+    headers = archive.headers(study)
+    assert {str(one.SOPInstanceUID) for one in headers} == wanted
+    original = pydicom.dcmread(paths[0], stop_before_pixels=True)
+    (same,) = [one for one in headers if one.SOPInstanceUID == original.SOPInstanceUID]
+    for keyword in ("PatientName", "PatientID", "StudyDate", "Modality", "SeriesNumber", "SOPClassUID"):
+        assert same.get(keyword) == original.get(keyword)
+
+
+def test_what_the_archive_does_not_have_is_none(archive: Archive, paths: list[Path], tmp_path: Path) -> None:
+    study, series, instance = uids(paths[0])
+    assert archive.instance(study, series, "1.2.3.404") is None
+    assert archive.instance("1.2.3.404", series, instance) is None
+    assert archive.instance("../..", series, instance) is None
+    assert archive.headers("1.2.3.404") == archive.headers("../patients") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_is_away_is_an_error(tmp_path: Path) -> None:
+    archive = Archive("http://127.0.0.1:9/dicom-web", http_get(), tmp_path)
+    with pytest.raises(OSError, match="no answer from"):
+        archive.instance("1.2", "1.3", "1.4")
+    with pytest.raises(OSError, match="no answer from"):
+        archive.headers("1.2")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self.body
+
+
+def answering(status: int, content_type: str, body: bytes, directory: Path) -> Archive:
+    @contextmanager
+    def get(url: str, headers: Mapping[str, str]) -> Iterator[HttpResponse]:
+        yield Answer(status, {"content-type": content_type}, body)
+
+    return Archive("http://pacs.example", get, directory, max_bytes=10_000, max_metadata_bytes=1000)
+
+
+MULTIPART = "multipart/related; boundary=b"
+OTHER = file("MR_small.dcm").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "reason"),
+    [
+        (500, "text/html", b"<html>", "HTTP 500, Content-Type 'text/html'"),
+        (200, "text/html", b"<html>", "HTTP 200, Content-Type 'text/html'"),
+        (200, "multipart/related", b"", "the boundary has 0 characters"),
+        (200, MULTIPART, b"--b--\r\n", "no instance in the answer"),
+        (200, MULTIPART, b"--b\r\n\r\nno DICOM\r\n--b--\r\n", "no DICOM file"),
+        (200, MULTIPART, b"--b\r\n\r\n" + b"x" * 20_000, "more than 10000 bytes"),
+        (200, MULTIPART, b"--b\r\n\r\ncut off", "ends before its closing boundary"),
+        (200, MULTIPART, b"--b\r\n\r\n" + OTHER[:9000] + b"\r\n--b--\r\n", "another instance came"),
+    ],
+)
+def test_an_answer_that_is_no_instance_is_an_error_and_leaves_nothing(
+    status: int, content_type: str, body: bytes, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ArchiveError, match=reason):
+        answering(status, content_type, body, tmp_path).instance("1.2", "1.3", "1.4")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html>", "is no application"),
+        (b'[{"00100010": 7}]', "is no application"),
+        (b"[" + b" " * 2000, "more than 1000"),
+    ],
+)
+def test_an_answer_that_is_no_metadata_is_an_error(body: bytes, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=reason):
+        answering(200, "application/dicom+json", body, tmp_path).headers("1.2")
