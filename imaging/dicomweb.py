@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from imaging import qido, rendered, stow, wado_rs, wado_uri
+from imaging.frames import Decoding, Frames, Opened
 from imaging.instances import Instances
 from imaging.resources import Handler
 from imaging.wado_rs import Find, Given, Rejected
@@ -52,18 +53,24 @@ def routes(
 
 
 def _retrieving(find: Find, given: Given, max_side_px: int) -> Iterator[Route]:
+    opened = _opened(given)
     retrieve, metadata = wado_rs.retrieve(find=find, given=given), wado_rs.metadata(find=find)
-    pictures = rendered.rendered(find=find, max_side_px=max_side_px)
-    thumbnail = rendered.thumbnail(find=find, max_side_px=max_side_px)
+    pictures = rendered.rendered(find=find, opened=opened, max_side_px=max_side_px)
+    thumbnail = rendered.thumbnail(find=find, opened=opened, max_side_px=max_side_px)
     for form in (STUDY, SERIES, INSTANCE):
         yield Route(form=form, transaction="RAD-107", get=retrieve)
         yield Route(form=f"{form}/metadata", transaction="RAD-107", get=metadata)
     for form in (STUDY, SERIES, INSTANCE, FRAMES):
         yield Route(form=f"{form}/rendered", transaction="RAD-107", get=pictures)
         yield Route(form=f"{form}/thumbnail", transaction="RAD-107", get=thumbnail)
-    yield Route(form=FRAMES, transaction="RAD-107", get=wado_rs.frames(find=find))
-    bulkdata = wado_rs.bulkdata(find=find)
+    yield Route(form=FRAMES, transaction="RAD-107", get=wado_rs.frames(find=find, opened=opened))
+    bulkdata = wado_rs.bulkdata(find=find, opened=opened)
     yield Route(form=f"{INSTANCE}/bulkdata/{{bulk*}}", transaction="RAD-107", get=bulkdata)
+
+
+def _opened(given: Given) -> Opened:
+    decoding = Decoding(given)
+    return lambda stored: Frames(stored, decoding)
 
 
 def wado_uri_route(
@@ -71,5 +78,7 @@ def wado_uri_route(
 ) -> Route:
     """At /wado: WADO-URI (RAD-55)."""
     find = wado_rs.finding(instances, rejected)
-    get = wado_uri.retrieve(find=find, given=given, max_side_px=max_side_px, empty_uid_status=empty_uid_status)
+    get = wado_uri.retrieve(
+        find=find, given=given, opened=_opened(given), max_side_px=max_side_px, empty_uid_status=empty_uid_status
+    )
     return Route(form="", transaction="RAD-55", get=get)

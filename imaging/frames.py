@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +27,19 @@ from pydicom.uid import (
 
 from imaging import kos
 from imaging.instances import Instance, read_header
+from imaging.transfer import NotGivenError
+from xds.messages import Document
 
-_LITTLE = frozenset({str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(DeflatedExplicitVRLittleEndian)})
+_EXPLICIT = str(ExplicitVRLittleEndian)
+_LITTLE = frozenset({_EXPLICIT, str(ImplicitVRLittleEndian), str(DeflatedExplicitVRLittleEndian)})
 NATIVE = _LITTLE | {str(ExplicitVRBigEndian)}
 #: Values of more bytes stay on disk.
 DEFER_BYTES = 1024
 _MAX_FILE_BYTES = 512 * 1024 * 1024
 _MAX_PIXELS = 64 * 1024 * 1024
 _CHUNK_BYTES = 512 * 1024
+#: Finds the frames of an instance.
+Opened = Callable[[Instance], "Frames"]
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -51,11 +59,41 @@ def lazily(stored: Instance) -> Dataset:
         raise FrameError(f"cannot be read: {type(error).__name__}") from None
 
 
+class Decoding:
+    """Compressed instances as files without compression. `given` makes them, in processes of their own: decoders may crash.
+
+    The last few are kept, since who asks for one frame will ask for the next.
+    """
+
+    def __init__(self, given: Callable[[Instance, Sequence[str]], Document], *, kept: int = 4) -> None:
+        self._given, self._kept = given, kept
+        self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, stored: Instance) -> Document:
+        """In Explicit VR Little Endian; its file is there as long as somebody has the document. FrameError where it cannot be decoded."""
+        uid = stored.sop_instance_uid
+        with self._lock:
+            known = self._documents.get(uid)
+        if known is None:
+            try:
+                known = self._given(stored, (_EXPLICIT,))
+            except NotGivenError as error:
+                raise FrameError(str(error)) from None
+        with self._lock:
+            self._documents[uid] = known
+            self._documents.move_to_end(uid)
+            while len(self._documents) > self._kept:
+                self._documents.popitem(last=False)
+        return known
+
+
 @dataclass(frozen=True)
 class Frames:
     """The frames of an instance, counted from 1. FrameError where it has none."""
 
     stored: Instance
+    decoding: Decoding
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -97,8 +135,22 @@ class Frames:
         except Exception as error:
             raise FrameError(f"has no frame {number} that can be read: {type(error).__name__}") from None
 
+    @cached_property
+    def _document(self) -> Document:
+        """What is decoded; its file goes with it."""
+        return self.decoding(self.stored)
+
+    @cached_property
+    def _plain(self) -> Frames:
+        """The same frames without compression."""
+        with self._document.open() as file:
+            path = Path(file.name)
+        return Frames(replace(self.stored, path=path, transfer_syntax_uid=_EXPLICIT), self.decoding)
+
     def decoded_frame(self, number: int) -> bytes:
         """A frame as Explicit VR Little Endian has it: bit for bit where it is stored so, else decoded, colour as RGB."""
+        if not self.is_native:
+            return self._plain.decoded_frame(number)
         raw, size = self.dataset.get_item(self.keyword), self._frame_bytes
         whole_bytes = int(_number(self.dataset, "BitsAllocated")) >= 8
         if self.stored.transfer_syntax_uid in _LITTLE and whole_bytes:
@@ -115,6 +167,8 @@ class Frames:
 
     def pixels(self, number: int) -> NDArray[Any]:
         """A frame as an array of rows and columns, and samples where it is in colour."""
+        if not self.is_native:
+            return self._plain.pixels(number)
         header = self.header
         rows, columns = _number(header, "Rows"), _number(header, "Columns")
         if rows * columns * max(1.0, _number(header, "SamplesPerPixel")) > _MAX_PIXELS:
@@ -122,16 +176,15 @@ class Frames:
         in_memory = self.stored.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
         try:
             decoded: NDArray[Any] = pixel_array(self.dataset if in_memory else self.stored.path, index=number - 1)
-        except Exception as error:  # decoders raise anything on hostile bytes, or say that they are not there
-            raise FrameError(
-                f"is stored in transfer syntax {self.stored.transfer_syntax_uid},"
-                f" and frame {number} cannot be decoded: {type(error).__name__}"
-            ) from None
+        except Exception as error:  # readers raise anything on hostile bytes
+            raise FrameError(f"has no frame {number} that can be read: {type(error).__name__}") from None
         return decoded
 
     @cached_property
     def header(self) -> Dataset:
-        """What is before the pixels."""
+        """What is before the pixels that `pixels` gives."""
+        if not self.is_native:
+            return self._plain.header
         return self.dataset if "dataset" in self.__dict__ else read_header(self.stored.path)
 
     @property

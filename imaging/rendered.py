@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Literal, cast
 
 from imaging import rendering
-from imaging.frames import FrameError, Frames
+from imaging.frames import FrameError, Frames, Opened
 from imaging.instances import Instance
 from imaging.rendering import Wanted, Window
 from imaging.resources import Handler, Part, Refusal, Request, accepted, multipart, not_acceptable, reply
@@ -22,51 +22,52 @@ _ANNOTATIONS = frozenset({"patient", "technique"})
 _THUMBNAIL = (128, 128)
 
 
-def rendered(*, find: Find, max_side_px: int) -> Handler:
+def rendered(*, find: Find, opened: Opened, max_side_px: int) -> Handler:
     """Pictures of the frames that the path names, or of the first frame of each image below it. `max_side_px` bounds a viewport."""
 
     def handler(request: Request) -> HttpReply:
         wanted = _wanted(request.parameters(_PARAMETERS), max_side_px)
         chosen = whole(find(request))
         if "frames" in request.place:
-            found = Frames(chosen[0])
+            found = opened(chosen[0])
             pictures = [(found, number) for number in numbers(request, found)]
             return _pictures(request, iter(pictures), wanted, single=len(pictures) == 1)
-        return _pictures(request, _images(chosen), wanted, single=len(chosen) == 1)
+        return _pictures(request, _images(chosen, opened), wanted, single=len(chosen) == 1)
 
     return handler
 
 
-def thumbnail(*, find: Find, max_side_px: int) -> Handler:
+def thumbnail(*, find: Find, opened: Opened, max_side_px: int) -> Handler:
     """One small picture that stands for what is below the path: of its middle image."""
 
     def handler(request: Request) -> HttpReply:
         wanted = _wanted(request.parameters(_PARAMETERS), max_side_px, box=_THUMBNAIL)
         chosen = whole(find(request))
         if "frames" in request.place:
-            found = Frames(chosen[0])
+            found = opened(chosen[0])
             return _pictures(request, iter([(found, numbers(request, found)[0])]), wanted, single=True)
         middle = len(chosen) // 2
         outwards = sorted(range(len(chosen)), key=lambda at: abs(at - middle))
-        return _pictures(request, _images([chosen[at] for at in outwards]), wanted, single=True)
+        return _pictures(request, _images([chosen[at] for at in outwards], opened), wanted, single=True)
 
     return handler
 
 
-def _images(chosen: Sequence[Instance]) -> Iterator[tuple[Frames, int]]:
+def _images(chosen: Sequence[Instance], opened: Opened) -> Iterator[tuple[Frames, int]]:
     """The first frames of those with pixels, each looked at when its turn comes. Refusal (406) where none has any."""
     found = False
     for one in chosen:
-        if has_pixels(one):
+        frames = opened(one)
+        if has_pixels(frames):
             found = True
-            yield Frames(one), 1
+            yield frames, 1
     if not found:
         raise Refusal(406, f"instance {chosen[0].sop_instance_uid} has no pixels: it cannot be rendered")
 
 
-def has_pixels(stored: Instance) -> bool:
+def has_pixels(frames: Frames) -> bool:
     try:
-        return bool(Frames(stored).keyword)
+        return bool(frames.keyword)
     except FrameError:
         return False
 

@@ -10,7 +10,7 @@ import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imaging import dicom_json
-from imaging.frames import NATIVE, FrameError, Frames, bulk, lazily
+from imaging.frames import NATIVE, FrameError, Frames, Opened, bulk, lazily
 from imaging.instances import Instance, Instances
 from imaging.resources import (
     JSON,
@@ -220,7 +220,7 @@ def _metadata(stored: Instance, base: str) -> dict[str, Any]:
 # Bulk data and frames
 
 
-def bulkdata(*, find: Find) -> Handler:
+def bulkdata(*, find: Find, opened: Opened) -> Handler:
     """What a BulkDataURI of the metadata names: the bytes of a value; of compressed pixels the frames, as for /frames."""
 
     def handler(request: Request) -> HttpReply:
@@ -231,7 +231,7 @@ def bulkdata(*, find: Find) -> Handler:
             raise Refusal(400, f"bulkdata/{place[:80]} is none of the BulkDataURIs in this instance's metadata")
         try:
             if place == "7FE00010" and stored.transfer_syntax_uid != _EXPLICIT:
-                frames = Frames(stored)
+                frames = opened(stored)
                 if not frames.is_native or stored.transfer_syntax_uid == str(ExplicitVRBigEndian):
                     return _frames(request, frames, range(1, frames.count + 1))
             content = bulk(stored, place)
@@ -251,13 +251,13 @@ def bulkdata(*, find: Find) -> Handler:
     return handler
 
 
-def frames(*, find: Find, max_frames: int = MAX_FRAMES) -> Handler:
+def frames(*, find: Find, opened: Opened, max_frames: int = MAX_FRAMES) -> Handler:
     """Frames of an image: as they are stored where Accept names their media type, else decoded (PS3.18 10.4.1.1.4)."""
 
     def handler(request: Request) -> HttpReply:
         request.parameters(())
         stored = whole(find(request))[0]
-        found = Frames(stored)
+        found = opened(stored)
         try:
             return _frames(request, found, numbers(request, found, max_frames))
         except FrameError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from imaging.frames import FrameError, Frames
+from imaging.frames import FrameError, Frames, Opened
 from imaging.instances import Instance
 from imaging.rendered import MEDIA_TYPES, annotations_of, draw, has_pixels, real, whole_number, window
 from imaging.rendering import Wanted
@@ -24,7 +24,7 @@ _PARAMETERS = (*_UIDS, *_RENDERED, *_DICOM_ONLY, *_OTHER)
 _ALIASES = {"image/jpg": "image/jpeg", "application/jpeg": "image/jpeg"}
 
 
-def retrieve(*, find: Find, given: Given, max_side_px: int, empty_uid_status: int = 404) -> Handler:
+def retrieve(*, find: Find, given: Given, opened: Opened, max_side_px: int, empty_uid_status: int = 404) -> Handler:
     """`empty_uid_status` answers a UID that is missing or empty: 404 or 400. `max_side_px` bounds rows and columns."""
 
     def handler(request: Request) -> HttpReply:
@@ -34,11 +34,12 @@ def retrieve(*, find: Find, given: Given, max_side_px: int, empty_uid_status: in
         place = {level: _uid(name, parameters, empty_uid_status) for name, level in _UIDS.items()}
         _check_unsupported(parameters)
         stored = whole(find(Request(place=place)))[0]
-        media_type = _media_type(request, parameters.get("contentType", ""), stored)
+        found = opened(stored)
+        media_type = _media_type(request, parameters.get("contentType", ""), found)
         _check_fitting(parameters, media_type)
         if media_type == DICOM:
             return _dicom(stored, parameters, given)
-        return _picture(stored, parameters, media_type, max_side_px)
+        return _picture(found, parameters, media_type, max_side_px)
 
     return handler
 
@@ -61,15 +62,15 @@ def _check_unsupported(parameters: Mapping[str, str]) -> None:
             raise Refusal(400, f"{name}: presentation states cannot be applied here")
 
 
-def _media_type(request: Request, content_type: str, stored: Instance) -> str:
+def _media_type(request: Request, content_type: str, found: Frames) -> str:
     """The first of the wanted media types that the instance has and that Accept does not rule out. Refusal (406) for none."""
-    has = (*(MEDIA_TYPES if has_pixels(stored) else ()), DICOM)
+    has = (*(MEDIA_TYPES if has_pixels(found) else ()), DICOM)
     entries = (one.partition(";")[0].strip().lower() for one in content_type.split(","))
     wanted = [_ALIASES.get(one, one) for one in entries if one] or [has[0]]
     possible = [one for one in wanted if one in has]
     if not possible:
         raise Refusal(
-            406, f"contentType is {content_type[:80]!r}; instance {stored.sop_instance_uid} has {', '.join(has)}"
+            406, f"contentType is {content_type[:80]!r}; instance {found.stored.sop_instance_uid} has {', '.join(has)}"
         )
     taken = accepted(request.accept)
     for one in possible:
@@ -100,8 +101,8 @@ def _dicom(stored: Instance, parameters: Mapping[str, str], given: Given) -> Htt
     return HttpReply(200, DICOM, document.size, document.chunks())
 
 
-def _picture(stored: Instance, parameters: Mapping[str, str], media_type: str, max_side_px: int) -> HttpReply:
-    found = Frames(stored)
+def _picture(found: Frames, parameters: Mapping[str, str], media_type: str, max_side_px: int) -> HttpReply:
+    stored = found.stored
     try:
         count = found.count
     except FrameError as error:
