@@ -122,16 +122,21 @@ def retrieve(*, find: Find, given: Given) -> Handler:
         request.parameters(())
         chosen = find(request)
         is_multipart, wanted = _syntaxes(request, single="instance" in request.place)
-        kept = _givable(whole(chosen), wanted, given)
+        kept, made = _givable(whole(chosen), wanted, given)
+
+        def one_of_them(one: Instance) -> tuple[Document, str]:
+            uid = one.sop_instance_uid
+            return _given(one, wanted, made.pop(uid) if uid in made else given(one, _for(one, wanted)))
+
         if not is_multipart:
-            document, content_type = _given(kept[0], wanted, given)
+            document, content_type = one_of_them(kept[0])
             return HttpReply(200, content_type, document.size, document.chunks())
         missing = len(chosen) - len(kept)
         told = (warning(f"{missing} of {len(chosen)} instances cannot be given"),) if missing else ()
 
         def parts() -> Iterator[Part]:
             for one in kept:
-                document, content_type = _given(one, wanted, given)
+                document, content_type = one_of_them(one)
                 yield Part(content_type, document.chunks(), url_of(request.base, one))
 
         return multipart(DICOM, parts(), status=206 if missing else 200, headers=told)
@@ -162,30 +167,31 @@ def _for(stored: Instance, wanted: Sequence[str]) -> list[str]:
     return [as_stored if one == "*" else one for one in wanted]
 
 
-def _givable(chosen: Sequence[Instance], wanted: Sequence[str], given: Given) -> list[Instance]:
-    """Those that can be given, as far as one of each transfer syntax says. Refusal (406) where none can."""
+def _givable(
+    chosen: Sequence[Instance], wanted: Sequence[str], given: Given
+) -> tuple[list[Instance], dict[str, Document]]:
+    """Those that can be given, as far as one of each transfer syntax says, and what was made to see it. Refusal (406) where none can."""
     refused: dict[str, str] = {}
+    made: dict[str, Document] = {}
     tried: set[str] = set()
     for one in chosen:
         own = one.transfer_syntax_uid
         if own not in tried and own not in _for(one, wanted):
             try:
-                given(one, _for(one, wanted))
+                made[one.sop_instance_uid] = given(one, _for(one, wanted))
             except NotGivenError as error:
                 refused[own] = f"instance {one.sop_instance_uid} {error}"
         tried.add(own)
     kept = [one for one in chosen if one.transfer_syntax_uid not in refused]
     if not kept:
         raise Refusal(406, next(iter(refused.values())))
-    return kept
+    return kept, made
 
 
-def _given(stored: Instance, wanted: Sequence[str], given: Given) -> tuple[Document, str]:
+def _given(stored: Instance, wanted: Sequence[str], document: Document) -> tuple[Document, str]:
     """An instance, and its media type with the transfer syntax in which it comes."""
-    syntaxes = _for(stored, wanted)
-    document = given(stored, syntaxes)
     syntax = stored.transfer_syntax_uid
-    if syntax not in syntaxes:
+    if syntax not in _for(stored, wanted):
         with document.open() as stream:
             syntax = str(pydicom.dcmread(stream, specific_tags=["SOPInstanceUID"]).file_meta.TransferSyntaxUID)
     # What a file says of itself does not become a header unseen.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 
+from imaging.frames import Decoding, Frames
 from imaging.instances import Instance, Instances
+from imaging.recoding import Recoder
 from imaging.resources import Refusal, Request
+from imaging.transfer import Transfer
 from imaging.wado_rs import finding, retrieve
 from server.compose import Domain
 from server.embedded import serving
@@ -95,6 +99,44 @@ def test_compressed_objects_come_as_they_are_stored_where_that_is_taken(web: str
     own = f'multipart/related; type="application/dicom"; transfer-syntax={stored}'
     for accept in (AS_STORED, own, f"{own}, text/html"):
         assert [content for _, content in ask(at(web, name), accept).parts] == [sample(name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("JPEG2000.dcm", 0), ("SC_rgb_rle_2frame.dcm", 0), ("SC_rgb_jpeg_dcmtk.dcm", 2)]
+)
+def test_compressed_objects_are_decoded_for_those_who_take_no_other(web: str, name: str, error: int) -> None:
+    """`error`: decoders of JPEG may differ in the last bits."""
+    ((kind, content),) = ask(at(web, name)).parts
+    assert kind == f'application/dicom; transfer-syntax="{EXPLICIT}"'
+    given, stored = read(content), read(sample(name))
+    assert (given.file_meta.TransferSyntaxUID, given.SOPInstanceUID) == (EXPLICIT, stored.SOPInstanceUID)
+    assert np.abs(given.pixel_array.astype(int) - stored.pixel_array).max() <= error
+
+
+def test_an_object_is_encoded_as_is_asked(web: str) -> None:
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.90'
+    for kind, content in ask(f"{web}/studies/{STUDY}", accept).parts:
+        assert kind == 'application/dicom; transfer-syntax="1.2.840.10008.1.2.4.90"'
+        assert (read(content).pixel_array == read(ct(3)[read(content).InstanceNumber - 1]).pixel_array).all()
+
+
+def test_a_hostile_stream_of_pixels_is_refused_and_harms_nobody(domain: Domain) -> None:
+    """JPEG 2000 cut short, of other dimensions, and no JPEG 2000 at all: decoders run in processes of their own."""
+    study = "1.2.826.0.1.3680043.10.99.6"
+    good = read(sample("JPEG2000.dcm"))
+    stream = next(generate_frames(good.PixelData, number_of_frames=1))
+    streams = (stream[:60], stream[:8] + b"\xff" * 16 + stream[24:], bytes(range(256)) * 8)
+    web = domain.endpoints["dicomweb"]
+    for number, hostile in enumerate(streams, 1):
+        good.StudyInstanceUID, good.SeriesInstanceUID = study, f"{study}.1"
+        good.SOPInstanceUID = good.file_meta.MediaStorageSOPInstanceUID = f"{study}.1.{number}"
+        good.PixelData = encapsulate([hostile])
+        domain.parts["instances"].add_bytes(encoded(good))
+        for path in ("", "/frames/1", "/rendered", "/thumbnail"):
+            answer = ask(web + path_of(good) + path)
+            assert (answer.status, f"instance {study}.1.{number}" in answer.text) == (406, True), answer.text
+        assert ask(web + path_of(good), AS_STORED).status == 200
+    assert ask(f"{at(web, 'JPEG2000.dcm')}/rendered").status == 200
 
 
 @pytest.mark.parametrize(
@@ -326,7 +368,7 @@ def test_a_study_of_which_some_cannot_be_given_is_partial(domain: Domain) -> Non
     refused = ask(f"{web}/studies/{study}/series/{study}.2")
     assert (refused.status, "is stored in transfer syntax 1.2.840.10008.1.2.4.100" in refused.text) == (406, True)
     drawn = ask(f"{web}/studies/{study}/series/{study}.2/rendered")
-    assert (drawn.status, "cannot be decoded" in drawn.text) == (406, True)
+    assert (drawn.status, "is stored in transfer syntax 1.2.840.10008.1.2.4.100" in drawn.text) == (406, True)
     lost = instances.of_study(study)[0]
     gone = ask(f"{web}/studies/{study}/series/{study}.1/instances/{lost.sop_instance_uid}")
     assert (gone.status, "its file is lost or damaged" in gone.text) == (500, True)
@@ -397,3 +439,26 @@ def test_what_is_rejected_is_not_given(domain: Domain) -> None:
     with pytest.raises(Refusal, match=f"instance {uids[0]} is rejected: 113001") as refused:
         find(Request(place={"study": STUDY, "series": SERIES, "instance": uids[0]}))
     assert refused.value.status == 404
+
+
+def test_who_asks_for_one_frame_after_the_other_has_the_object_decoded_once(domain: Domain, tmp_path: Path) -> None:
+    instances: Instances = domain.parts["instances"]
+    stored = instances.find([str(read(sample("SC_rgb_rle_2frame.dcm")).SOPInstanceUID)]).popitem()[1]
+    other = instances.find([str(read(sample("JPEG2000.dcm")).SOPInstanceUID)]).popitem()[1]
+    pixels = read(sample("SC_rgb_rle_2frame.dcm")).pixel_array
+    asked: list[str] = []
+    with closing(Recoder(processes=1)) as recoder:
+        transfer = Transfer(recoder, tmp_path)
+
+        def given(one: Instance, syntaxes: Sequence[str]) -> Document:
+            asked.append(one.sop_instance_uid)
+            return transfer.given(one, syntaxes)
+
+        decoding = Decoding(given, kept=1)
+        for number in (1, 2, 1):
+            assert Frames(stored, decoding).decoded_frame(number) == pixels[number - 1].tobytes()
+        assert asked == [stored.sop_instance_uid]
+        (kept,) = tmp_path.iterdir()
+        Frames(other, decoding).decoded_frame(1)
+        assert kept not in tmp_path.iterdir()
+        assert len(list(tmp_path.iterdir())) == 1
