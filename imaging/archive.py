@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,8 +29,23 @@ Get = Callable[[str, Mapping[str, str]], AbstractContextManager[HttpResponse]]
 """GETs (URL, headers). OSError where there is no answer."""
 
 
+Fetch = Callable[[str, str, str], Callable[[], Instance | None]]
+"""Begins to fetch the instance of a study, series and SOP Instance UID: what waits for it, as `Archive.instance`."""
+
+
 class ArchiveError(OSError):
     """The archive did not answer, or not with what it should have; the text is for the log and names the URL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archived(Instance):
+    """An instance of which the header alone has been asked for."""
+
+    described: Dataset
+
+    def header(self) -> Dataset:
+        """As the archive told it."""
+        return self.described
 
 
 class Archive:
@@ -80,11 +96,17 @@ class Archive:
             raise ArchiveError(f"{url}: another instance came, {found.sop_instance_uid}")
         return found
 
-    def headers(self, study_uid: str) -> list[Dataset]:
-        """The data sets of a study's instances without pixels and other large values; none where the archive has no such study.
+    def of_study(self, study_uid: str) -> list[Instance]:
+        """The instances of a study, each with its header and without a file; none where the archive has no such study. ArchiveError."""
+        try:
+            found = [
+                Archived(**row_of(one, size=0, sha1=""), path=Path(), described=one) for one in self._headers(study_uid)
+            ]
+        except InstanceError as error:
+            raise ArchiveError(f"study {study_uid} of {self._url}: {error}") from error
+        return sorted(found, key=lambda one: (one.series_number, one.series_instance_uid, one.instance_number))
 
-        ArchiveError.
-        """
+    def _headers(self, study_uid: str) -> list[Dataset]:
         if not is_oid(study_uid):
             return []
         url = f"{self._url}/studies/{quote(study_uid)}/metadata"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 
 from imaging import qido, rendered, stow, wado_rs, wado_uri
 from imaging.frames import Decoding, Frames, Opened
 from imaging.instances import Instances
+from imaging.rejections import Rejected
 from imaging.resources import Handler
-from imaging.wado_rs import Find, Given, Rejected
+from imaging.wado_rs import Find, Given
 from imaging.web import Route
 from soap.operations import Limits
 
@@ -18,24 +19,19 @@ INSTANCE = f"{SERIES}/instances/{{instance}}"
 FRAMES = f"{INSTANCE}/frames/{{frames}}"
 
 
-def nothing(_: Collection[str]) -> Mapping[str, str]:
-    """Nothing is rejected."""
-    return {}
-
-
 def routes(
     *,
     instances: Instances,
     given: Given,
+    rejected: Rejected,
     limits: Limits,
     max_results: int,
     max_side_px: int,
-    rejected: Rejected = nothing,
 ) -> tuple[Route, ...]:
     """Below /dicomweb: QIDO-RS (RAD-129), WADO-RS (RAD-107) and STOW-RS (RAD-108). `given` is a Transfer's."""
 
     def searching(level: qido.Level) -> Handler:
-        return qido.search(level, reading=instances.reading, max_results=max_results)
+        return qido.search(level, reading=instances.reading, rejected=rejected, max_results=max_results)
 
     find = wado_rs.finding(instances, rejected)
     storing = stow.storing(instances=instances, limits=limits)
@@ -74,7 +70,7 @@ def _opened(given: Given) -> Opened:
 
 
 def wado_uri_route(
-    *, instances: Instances, given: Given, max_side_px: int, empty_uid_status: int, rejected: Rejected = nothing
+    *, instances: Instances, given: Given, rejected: Rejected, max_side_px: int, empty_uid_status: int
 ) -> Route:
     """At /wado: WADO-URI (RAD-55)."""
     find = wado_rs.finding(instances, rejected)

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from imaging import index
-from imaging.tables import instance, manifest
+from imaging.tables import instance
 from xds.messages import Document
 from xds.values import is_oid
 
@@ -54,6 +54,10 @@ class Instance:
         """The file as it was stored."""
         path = self.path
         return Document(size=self.size, sha1=self.sha1, mime_type="application/dicom", open=lambda: path.open("rb"))
+
+    def header(self) -> Dataset:
+        """Its data set without pixel data. InstanceError or OSError where the file can not be read."""
+        return read_header(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +174,7 @@ class Instances:
 
     def headers(self, instances: Sequence[Instance]) -> list[Dataset]:
         """The data sets of stored instances without pixel data."""
-        return [read_header(one.path) for one in instances]
+        return [one.header() for one in instances]
 
     def studies(self) -> list[Study]:
         """What is stored, study by study."""
@@ -190,20 +194,6 @@ class Instances:
                 with self._engine.begin() as connection:
                     for statement, values in described:
                         connection.execute(statement, values)
-
-    def note_manifest(
-        self, *, document_unique_id: str, study_instance_uid: str, instances: int, published_at: str
-    ) -> None:
-        """Remembers that a manifest of a study was published."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                insert(manifest).values(
-                    document_unique_id=document_unique_id,
-                    study_instance_uid=study_instance_uid,
-                    instances=instances,
-                    published_at=published_at,
-                )
-            )
 
     def _instance(self, row: object) -> Instance:
         values = dict(row)  # type: ignore[call-overload]

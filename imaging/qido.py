@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, or_, select, true
 
-from imaging import dicom_json
+from imaging import dicom_json, publication_tables
 from imaging.index import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, date_of, folded_name, time_of
+from imaging.rejections import Rejected
 from imaging.resources import JSON, Handler, Refusal, Request, json_array, one_of, warning
 from imaging.tables import described_instance, instance, series, study
 from soap.replying import HttpReply
@@ -73,6 +74,9 @@ _KEYS = {
 }
 
 
+_NOT_REJECTED = instance.c.sop_instance_uid.not_in(select(publication_tables.rejected.c.sop_instance_uid))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Query:
     matching: Sequence[tuple[str, str]]
@@ -83,12 +87,13 @@ class _Query:
     ignored: tuple[str, ...]
 
 
-def search(level: Level, *, reading: Engine, max_results: int) -> Handler:
+def search(level: Level, *, reading: Engine, rejected: Rejected, max_results: int) -> Handler:
     """The handler of one level's searches. `reading` has the index, and reads in AUTOCOMMIT; `max_results` bounds one answer."""
 
     def handler(request: Request) -> HttpReply:
         one_of(request, (JSON, "application/json"))
         query = _read(request, level, max_results)
+        rejected(())  # notes that came this moment count too
         with reading.connect() as connection:
             rows = connection.execute(_statement(level, request, query)).all()
             more = len(rows) > query.limit
@@ -197,6 +202,7 @@ def _statement(level: Level, request: Request, query: _Query) -> Select[Any]:
         columns.append(described_instance.c.attributes.label("instance_attributes"))
         order = [instance.c.study_instance_uid, instance.c.series_number, instance.c.series_instance_uid]
         order += [instance.c.instance_number, instance.c.sop_instance_uid]
+        conditions.append(_NOT_REJECTED)
     chosen = select(*columns).select_from(source).where(*conditions).order_by(*order)
     return chosen.limit(query.limit + 1).offset(query.offset)
 
@@ -326,7 +332,7 @@ def _counts(execute: Callable[[Select[Any]], Any], level: Level, rows: Sequence[
             if modality and modality not in known:
                 known.append(modality)
         keys = (instance.c.study_instance_uid, instance.c.series_instance_uid)
-        counted = select(*keys, func.count()).where(keys[0].in_(some)).group_by(*keys)
+        counted = select(*keys, func.count()).where(keys[0].in_(some), _NOT_REJECTED).group_by(*keys)
         for uid, series_uid, number in execute(counted):
             counts.instances[uid, series_uid] = number
             counts.of_studies[uid] = counts.of_studies.get(uid, 0) + number

@@ -1,18 +1,16 @@
-"""RAD-68 Provide and Register Imaging Document Set: a study's manifest, its metadata, and its submission (RAD TF-2 4.68)."""
+"""RAD-68 Provide and Register Imaging Document Set: the metadata of a study's manifest, and its submission (RAD TF-2 4.68)."""
 
 from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import pydicom
 from pydicom.dataset import Dataset
 
-from imaging import kos
-from imaging.instances import Instance, Instances
+from imaging.code_map import CodeMap, fitting
 from imaging.mapping import (
     KOS_FORMAT,
     ImagingDefaults,
@@ -25,9 +23,7 @@ from imaging.mapping import (
     text,
     utc,
 )
-from xds.messages import Document, Outcome
-from xds.metadata import Author, DocumentEntry, Submission, SubmissionSet, has_member
-from xds.transactions import Provide
+from xds.metadata import Association, Author, DocumentEntry, Submission, SubmissionSet, has_member
 from xds.values import (
     Code,
     Identifier,
@@ -44,25 +40,13 @@ from xds.values import (
     escape_hl7,
     is_oid,
 )
-from xds.vocabulary import REFERENCE_ACCESSION, REFERENCE_ORDER, REFERENCE_STUDY_INSTANCE_UID
+from xds.vocabulary import REFERENCE_ACCESSION, REFERENCE_ORDER, REFERENCE_STUDY_INSTANCE_UID, AssociationType, Status
 
 MIME_TYPE = "application/dicom"
-_DOCUMENT, _SET = "Document01", "SubmissionSet01"
 
 
 class PublishError(ValueError):
     """A study that cannot be published, with the reason."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """What was published: the manifest's uniqueId and bytes, what it refers to, and the repository's answer."""
-
-    document_unique_id: str
-    study_instance_uid: str
-    manifest: bytes
-    instances: int
-    outcome: Outcome
 
 
 def new_uid() -> str:
@@ -70,74 +54,8 @@ def new_uid() -> str:
     return f"2.25.{uuid.uuid4().int}"
 
 
-def publish(
-    study_instance_uid: str,
-    *,
-    instances: Instances,
-    provide: Provide,
-    patient_id: Identifier,
-    source_id: str,
-    retrieve_ae_title: str,
-    retrieve_location_uid: str,
-    retrieve_url: str | None = None,
-    source_patient_id: Identifier | None = None,
-    defaults: ImagingDefaults | None = None,
-    now: Callable[[], datetime],
-) -> Published:
-    """Builds the manifest of a stored study and submits it. `patient_id` is the affinity domain's.
-
-    PublishError for a study that is not stored or lacks what the metadata need, ManifestError for one that no manifest can hold, and
-    Failure where the repository or the registry refuses.
-    """
-    stored = instances.of_study(study_instance_uid)
-    if not stored:
-        raise PublishError(f"no instance of study {study_instance_uid} is stored")
-    defaults = defaults or ImagingDefaults()
-    headers = instances.headers(stored)
-    content = kos.build(
-        headers,
-        retrieve_ae_title=retrieve_ae_title,
-        retrieve_location_uid=retrieve_location_uid,
-        retrieve_url=retrieve_url,
-        now=now(),
-        new_uid=new_uid,
-        institution=defaults.institution or None,
-        accession_issuer=defaults.accession_issuer or None,
-        patient_id_issuer=defaults.source_patient_issuer or None,
-    )
-    submission = manifest_submission(
-        content,
-        _one_per_series(stored, headers),
-        patient_id=patient_id,
-        source_id=source_id,
-        source_patient_id=source_patient_id,
-        defaults=defaults,
-        now=now(),
-        submission_unique_id=new_uid(),
-    )
-    outcome = provide(submission, {_DOCUMENT: Document.of(content, MIME_TYPE)})
-    unique_id = str(submission.document_entries[0].unique_id)
-    instances.note_manifest(
-        document_unique_id=unique_id,
-        study_instance_uid=study_instance_uid,
-        instances=len(stored),
-        published_at=Timestamp.at(now()),
-    )
-    return Published(
-        document_unique_id=unique_id,
-        study_instance_uid=study_instance_uid,
-        manifest=content,
-        instances=len(stored),
-        outcome=outcome,
-    )
-
-
-def _one_per_series(stored: Sequence[Instance], headers: Sequence[Dataset]) -> list[Dataset]:
-    """The metadata are made of attributes that a series has in common."""
-    series: dict[str, Dataset] = {}
-    for one, header in zip(stored, headers, strict=True):
-        series.setdefault(one.series_instance_uid, header)
-    return list(series.values())
+def new_uuid() -> str:
+    return f"urn:uuid:{uuid.uuid4()}"
 
 
 def manifest_submission(
@@ -150,28 +68,32 @@ def manifest_submission(
     now: datetime,
     submission_unique_id: str,
     source_patient_id: Identifier | None = None,
+    replaces: str | None = None,
+    codes: CodeMap = CodeMap(),  # noqa: B008  frozen
 ) -> Submission:
     """The submission of one manifest (`content`, Part 10): DocumentEntry and SubmissionSet as RAD TF-3 4.68.4.1.2.3 maps them.
 
-    `headers` are data sets of the images, one of each series at least. PublishError where no sourcePatientId can be made.
+    `headers` are data sets of the images, one of each series at least. `replaces` is the entryUUID of the manifest's predecessor. Every
+    object has an entryUUID of its own. `codes` go before what DICOM says. PublishError where no sourcePatientId can be made.
     """
+    document, submission_set_uuid = new_uuid(), new_uuid()
     manifest = pydicom.dcmread(io.BytesIO(content))
     every = [manifest, *headers]
-    local_id = source_patient_id or _source_patient_id(every, defaults)
+    local_id = source_patient_id or local_patient_id(every, defaults)
     authors = _authors(every, defaults)
     entry = DocumentEntry(
-        entry_uuid=_DOCUMENT,
+        entry_uuid=document,
         author=authors,
         class_code=defaults.class_code,
         confidentiality_code=(defaults.confidentiality_code,),
         creation_time=_creation_time(manifest, defaults),
-        event_code_list=event_codes(headers),
+        event_code_list=_event_codes(headers, codes),
         format_code=KOS_FORMAT,
         healthcare_facility_type_code=defaults.healthcare_facility_type_code,
         language_code=LanguageCode(defaults.language_code),
         mime_type=MimeType(MIME_TYPE),
         patient_id=patient_id,
-        practice_setting_code=defaults.practice_setting_code,
+        practice_setting_code=next(fitting(codes.practice_setting_code, headers), defaults.practice_setting_code),
         reference_id_list=tuple(dict.fromkeys(_references(manifest, headers, defaults))),
         service_start_time=utc(
             first(every, "StudyDate"),
@@ -182,11 +104,11 @@ def manifest_submission(
         source_patient_id=local_id,
         source_patient_info=tuple(_patient_info(every, local_id)),
         title=Text.of(_title(every)),
-        type_code=_type_code(headers, defaults),
+        type_code=next(fitting(codes.type_code, headers), None) or _type_code(headers, defaults),
         unique_id=UniqueId(text(manifest, "SOPInstanceUID")),
     )
     submission_set = SubmissionSet(
-        entry_uuid=_SET,
+        entry_uuid=submission_set_uuid,
         author=authors,
         content_type_code=defaults.content_type_code,
         patient_id=patient_id,
@@ -194,8 +116,46 @@ def manifest_submission(
         submission_time=Timestamp.at(now),
         unique_id=Oid(submission_unique_id),
     )
-    member = has_member(_SET, _DOCUMENT, entry_uuid="Association01", submission_set_status="Original")
-    return Submission(submission_sets=(submission_set,), document_entries=(entry,), associations=(member,))
+    return Submission(
+        submission_sets=(submission_set,),
+        document_entries=(entry,),
+        associations=tuple(_associations(submission_set_uuid, document, replaces)),
+    )
+
+
+def _associations(submission_set: str, document: str, replaces: str | None) -> Iterator[Association]:
+    yield has_member(submission_set, document, entry_uuid=new_uuid(), submission_set_status="Original")
+    if replaces:
+        yield Association(
+            entry_uuid=new_uuid(),
+            association_type=AssociationType.RPLC,
+            source_object=document,
+            target_object=replaces,
+        )
+
+
+def withdrawal(
+    entry_uuid: str, *, patient_id: Identifier, source_id: str, defaults: ImagingDefaults, now: datetime, unique_id: str
+) -> Submission:
+    """The message of ITI-57 that deprecates a manifest's entry without a successor (Metadata Update 3.57)."""
+    submission_set = SubmissionSet(
+        entry_uuid=new_uuid(),
+        author=_authors([], defaults),
+        content_type_code=defaults.content_type_code,
+        patient_id=patient_id,
+        source_id=Oid(source_id),
+        submission_time=Timestamp.at(now),
+        unique_id=Oid(unique_id),
+    )
+    status = Association(
+        entry_uuid=new_uuid(),
+        association_type=AssociationType.UPDATE_AVAILABILITY_STATUS,
+        source_object=submission_set.entry_uuid,
+        target_object=entry_uuid,
+        original_status=str(Status.APPROVED),
+        new_status=str(Status.DEPRECATED),
+    )
+    return Submission(submission_sets=(submission_set,), associations=(status,))
 
 
 def _creation_time(manifest: Dataset, defaults: ImagingDefaults) -> Timestamp | None:
@@ -204,7 +164,8 @@ def _creation_time(manifest: Dataset, defaults: ImagingDefaults) -> Timestamp | 
     return utc(date, time, text(manifest, "TimezoneOffsetFromUTC"), defaults.time_zone)
 
 
-def _source_patient_id(headers: Sequence[Dataset], defaults: ImagingDefaults) -> Identifier:
+def local_patient_id(headers: Sequence[Dataset], defaults: ImagingDefaults) -> Identifier:
+    """The images' own Patient ID and who assigns it. PublishError where they do not say, and the configuration neither."""
     local = first(headers, "PatientID")
     if not local:
         raise PublishError("the images have no Patient ID (0010,0020): give the source patient id")
@@ -261,6 +222,14 @@ def _references(manifest: Dataset, headers: Sequence[Dataset], defaults: Imaging
 
 def _title(headers: Sequence[Dataset]) -> str:
     return (first(headers, "StudyDescription") or "Imaging manifest")[:128]
+
+
+def _event_codes(headers: Sequence[Dataset], codes: CodeMap) -> tuple[Code, ...]:
+    """What DICOM says, and what the affinity domain adds, each code once."""
+    found: dict[str, Code] = {}
+    for one in (*event_codes(headers), *fitting(codes.event_code_list, headers)):
+        found.setdefault(one.key, one)
+    return tuple(found.values())
 
 
 def _type_code(headers: Sequence[Dataset], defaults: ImagingDefaults) -> Code:

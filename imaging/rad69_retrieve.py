@@ -2,75 +2,118 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from imaging.archive import Fetch
 from imaging.instances import Instance, Instances
+from imaging.rejections import Rejected
 from imaging.transfer import NotGivenError, Transfer
-from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
+from xds.messages import Document, DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
 from xds.problems import ErrorCode, Problem
 
+_log = logging.getLogger("xdsi.imaging")
 Answer = Retrieved | Problem
 
 
 def retrieve_images(
-    request: ImagingRequest, *, instances: Instances, transfer: Transfer, location_uids: Collection[str]
+    request: ImagingRequest,
+    *,
+    instances: Instances,
+    transfer: Transfer,
+    location_uids: Collection[str],
+    rejected: Rejected,
+    fetch: Fetch | None = None,
 ) -> Iterator[Answer]:
     """One Retrieved or one Problem for each requested instance, in the order of the request, duplicates answered each.
 
     `location_uids` are the repositoryUniqueIds that this source answers to: the RetrieveLocationUIDs of its manifests. An instance is
-    given as it is stored where the request allows that, else re-encoded (`Transfer`), several at once.
+    given as it is stored where the request allows that, else re-encoded (`Transfer`), several at once. What is not stored is fetched
+    from the archive behind this source, if there is one. What a rejection note lists is not given, and the error has the reason.
     """
     found = instances.find(document.document_unique_id for _, _, document in request.documents)
+    reasons = rejected([document.document_unique_id for _, _, document in request.documents])
     begun: deque[Callable[[], Answer]] = deque()
     for study, series, document in request.documents:
         stored = found.get(document.document_unique_id)
-        refusal = _refusal(study, series, document, stored, location_uids)
-        begun.append(_begun(document, stored, refusal, transfer, request.transfer_syntax_uids))
+        refusal = _refusal(study, series, document, location_uids) or _rejection(document, reasons)
+        if refusal is not None:
+            begun.append(_said(refusal))
+        elif stored is None and fetch is not None:
+            begun.append(_fetched(study, series, document, fetch, transfer, request.transfer_syntax_uids))
+        elif problem := _unlike(study, series, document, stored):
+            begun.append(_said(problem))
+        else:
+            assert stored is not None
+            begun.append(_given(document, stored, transfer, request.transfer_syntax_uids))
         if len(begun) > 2 * transfer.at_once:
             yield begun.popleft()()
     while begun:
         yield begun.popleft()()
 
 
-def _begun(
-    document: DocumentRequest,
-    stored: Instance | None,
-    refusal: Problem | None,
-    transfer: Transfer,
-    syntaxes: Sequence[str],
+def _said(problem: Problem) -> Callable[[], Answer]:
+    return lambda: problem
+
+
+def _given(
+    document: DocumentRequest, stored: Instance, transfer: Transfer, syntaxes: Sequence[str]
 ) -> Callable[[], Answer]:
-    """What there is to say of one instance, once it is there."""
-    if refusal is not None:
-        return lambda: refusal
-    assert stored is not None
-    uid = stored.sop_instance_uid
-
-    def not_given(error: NotGivenError) -> Problem:
-        return _problem(ErrorCode.REPOSITORY_ERROR, f"instance {uid} {error}", uid)
-
+    """A stored instance, once it is in a transfer syntax of the request."""
     try:
         giving = transfer.begun(stored, syntaxes)
     except NotGivenError as error:
-        problem = not_given(error)
-        return lambda: problem
+        return _said(_not_given(document, error))
+    return lambda: _answer(document, giving)
 
-    def given() -> Answer:
+
+def _fetched(
+    study: StudyRequest,
+    series: SeriesRequest,
+    document: DocumentRequest,
+    fetch: Fetch,
+    transfer: Transfer,
+    syntaxes: Sequence[str],
+) -> Callable[[], Answer]:
+    """An instance of the archive, once it is here."""
+    uid = document.document_unique_id
+    fetching = fetch(study.study_instance_uid, series.series_instance_uid, uid)
+
+    def fetched() -> Answer:
         try:
-            return Retrieved(request=document, document=giving())
-        except NotGivenError as error:
-            return not_given(error)
+            instance = fetching()
+        except OSError as error:
+            _log.error("an instance was not fetched from the archive: %s", error)
+            context = f"instance {uid} could not be fetched from the archive behind this imaging source"
+            return _problem(ErrorCode.REPOSITORY_ERROR, context, uid)
+        if instance is None:
+            context = f"instance {uid} is not stored at this imaging source, nor in the archive behind it in this study and series"
+            return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, context, uid)
+        return _answer(document, lambda: transfer.given_once(instance, syntaxes))
 
-    return given
+    return fetched
+
+
+def _answer(document: DocumentRequest, giving: Callable[[], Document]) -> Answer:
+    try:
+        return Retrieved(request=document, document=giving())
+    except NotGivenError as error:
+        return _not_given(document, error)
+
+
+def _not_given(document: DocumentRequest, error: NotGivenError) -> Problem:
+    uid = document.document_unique_id
+    return _problem(ErrorCode.REPOSITORY_ERROR, f"instance {uid} {error}", uid)
 
 
 def _refusal(
     study: StudyRequest,
     series: SeriesRequest,
     document: DocumentRequest,
-    stored: Instance | None,
     location_uids: Collection[str],
 ) -> Problem | None:
+    """Why nothing is looked for."""
     uid = document.document_unique_id
     if document.repository_unique_id not in location_uids:
         context = f"instance {uid}: {document.repository_unique_id} is not this imaging source, {', '.join(sorted(location_uids))}"
@@ -83,6 +126,14 @@ def _refusal(
             return _problem(
                 ErrorCode.REPOSITORY_ERROR, f"instance {uid}: {level} is missing or empty in the request", uid
             )
+    return None
+
+
+def _unlike(
+    study: StudyRequest, series: SeriesRequest, document: DocumentRequest, stored: Instance | None
+) -> Problem | None:
+    """Why what is stored, if anything, can not be given."""
+    uid = document.document_unique_id
     if stored is None:
         return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, f"instance {uid} is not stored at this imaging source", uid)
     # The triplet must fit as a manifest lists it (RAD TF-2 4.69.4.2.3).
@@ -93,6 +144,13 @@ def _refusal(
         context = f"instance {uid} is not in series {series.series_instance_uid}"
         return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, context, uid)
     return _damage(stored)
+
+
+def _rejection(document: DocumentRequest, reasons: Mapping[str, str]) -> Problem | None:
+    uid = document.document_unique_id
+    if uid not in reasons:
+        return None
+    return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, f"instance {uid} is rejected: {reasons[uid]}", uid)
 
 
 def _damage(stored: Instance) -> Problem | None:

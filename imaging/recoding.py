@@ -40,6 +40,11 @@ class Recoder:
         self._own = threading.local()
         self._running: set[subprocess.Popen[bytes]] = set()
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        return [one.pid for one in list(self._running) if one.poll() is None]
+
     def submit(self, source: Path, target: Path, syntaxes: Sequence[str], loss: Loss) -> Future[str]:
         """As `imaging.transcode.transcode`, some time. CodecError also where that crashed, or exceeded a bound."""
         return self._threads.submit(self._run, source, target, syntaxes, loss)

@@ -1,4 +1,7 @@
-"""The Imaging Document Source's tables: the stored instances, what can be searched for, and which manifests were published."""
+"""The Imaging Document Source's tables of instances: what is stored, and what can be searched for.
+
+What is published of them is in imaging/publication_tables.py.
+"""
 
 from __future__ import annotations
 
@@ -73,14 +76,4 @@ described_instance = Table(
     metadata,
     Column("sop_instance_uid", _UID, primary_key=True),
     Column("attributes", Text, nullable=False),
-)
-
-manifest = Table(
-    "manifest",
-    metadata,
-    Column("document_unique_id", _UID, primary_key=True),
-    Column("study_instance_uid", _UID, nullable=False),
-    Column("instances", Integer, nullable=False),
-    Column("published_at", String(14), nullable=False),
-    Index("ix_manifest_study_instance_uid", "study_instance_uid"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pydicom
@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from imaging import dicom_json
 from imaging.frames import NATIVE, FrameError, Frames, Opened, bulk, lazily
 from imaging.instances import Instance, Instances
+from imaging.rejections import Rejected
 from imaging.resources import (
     JSON,
     Handler,
@@ -33,8 +34,6 @@ from xds.values import is_oid
 Given = Callable[[Instance, Sequence[str]], Document]
 #: What is below the path of a request, in order and never nothing; Refusal (404) where there is nothing.
 Find = Callable[[Request], list[Instance]]
-#: Which of the instances are rejected, and why, by SOP Instance UID.
-Rejected = Callable[[Collection[str]], Mapping[str, str]]
 DICOM, OCTETS = "application/dicom", "application/octet-stream"
 _EXPLICIT = str(ExplicitVRLittleEndian)
 #: These are not for the web (PS3.18 8.7.3.5.2).

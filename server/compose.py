@@ -35,6 +35,9 @@ from xds.transactions import Feed, Provide, Query, Register
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
+    from imaging.archive import Archive, Fetch
+    from imaging.instances import Instance
+    from imaging.rejections import Rejected
     from imaging.transfer import Transfer
     from repository.documents import Documents
     from repository.iti43_retrieve import OnDemand
@@ -97,7 +100,7 @@ def soap_client(
 def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     """All the actors that the configuration names, with their databases brought up to date.
 
-    `listen` says whether the feeds that have ports of their own are started, and the sweep: in one process of several.
+    `listen` says whether the feeds that have ports of their own are started, the sweep, and publication: in one process of several.
     """
     from server import logs
     from server.health import Readiness
@@ -110,6 +113,8 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     trees: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
+    update: Register | None = None
+    provide: Provide | None = None
 
     def observe(exchange: Exchange) -> None:
         domain.tracing.observe(exchange)
@@ -139,7 +144,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             of_domain = local_registry(config, one, domain, metrics, listen)
             if not one.name:
                 # The repository of this process registers in the unnamed domain.
-                register, query = of_domain.register, of_domain.query
+                register, query, update = of_domain.register, of_domain.query, of_domain.update
             path = f"/{one.name}/registry" if one.name else "/registry"
             spool = _spool(config, f"registry-{one.name}")
             serve(path, of_domain.service, spool, one.registry.threads)
@@ -150,6 +155,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
 
         local = local_repository(config, domain, register, query, sweeping=listen, metrics=metrics)
         documents, repository_unique_id = domain.parts["documents"], config.repository.unique_id
+        provide = local.provide
         retrieve = partial(
             iti43_retrieve.retrieve,
             store=documents,
@@ -176,20 +182,33 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         serve("/repository", service, documents.staging, config.repository.threads)
 
     if "imaging" in config.actors:
-        from imaging import rad69_retrieve
+        from imaging import rad69_retrieve, rejections
         from imaging.service import service as imaging_service
+        from server import publishing
 
         instances = local_instances(config, domain)
         transferring = transfer(config, domain, instances.staging)
+        publications = domain.parts["publications"]
+        publisher = domain.parts["publisher"] = publishing.publisher(
+            config, instances, publications, provide=provide, update=update, traced=domain.tracing
+        )
+        if listen:
+            look = publisher.look if publisher else partial(publishing.only_see, instances, publications)
+            # It ends before the databases are closed.
+            domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, look))
+        rejected = partial(rejections.rejected, instances=instances, publications=publications)
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
             instances=instances,
             transfer=transferring,
             location_uids=(config.imaging.location_uid,),
+            rejected=rejected,
+            fetch=fetch(config, domain, instances.staging),
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         executor = serve("/imaging", service, instances.staging, config.imaging.threads)
-        for path, web in dicomweb(config, base_url, instances, transferring, executor, observe).items():
+        webs = dicomweb(config, base_url, instances, transferring, rejected, executor, observe)
+        for path, web in webs.items():
             trees[path] = counted(web, metrics.in_flight.track_inprogress)
             domain.endpoints[path.strip("/")] = base_url + path
 
@@ -222,6 +241,7 @@ class LocalRegistry:
     service: Service
     register: Register
     query: Query
+    update: Register | None
 
 
 def local_registry(
@@ -259,13 +279,14 @@ def local_registry(
     change_link = partial(iti64_link_change.change_link, **changing)
     take = patients.feed(store, change_link=change_link)
     offered = settings.offered
+    update = partial(iti57_update.update, **changing, **rules) if "metadata-update" in offered else None
     made = service(
         register=register_later,
         query=query,
         describe=describe("DocumentRegistry"),
         register_on_demand=partial(register_later, on_demand=True) if "on-demand" in offered else None,
         multi_patient="multi-patient" in offered,
-        update=partial(iti57_update.update, **changing, **rules) if "metadata-update" in offered else None,
+        update=update,
         restricted_update=(
             partial(iti92_restricted_update.restricted_update, **changing, **rules)
             if "restricted-update" in offered
@@ -292,7 +313,7 @@ def local_registry(
         except Exception as error:
             raise Failure([unforeseen("ITI-42", error)]) from error
 
-    return LocalRegistry(service=made, register=register, query=query)
+    return LocalRegistry(service=made, register=register, query=query, update=update)
 
 
 def _authorities(settings: Registry) -> tuple[Authority, ...]:
@@ -488,12 +509,14 @@ def local_instances(config: Config, domain: Domain) -> Any:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
+    from imaging.publications import Publications
     from server.health import answers, can_be_written
 
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
     instances.complete_index()
+    domain.parts["publications"] = Publications(engine)
     domain.closing.append(engine.dispose)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
@@ -505,6 +528,7 @@ def dicomweb(
     base_url: str,
     instances: Any,
     transferring: Transfer,
+    rejected: Rejected,
     executor: Threads,
     observe: Callable[[Exchange], None],
 ) -> dict[str, App]:
@@ -516,6 +540,7 @@ def dicomweb(
     resources = routes(
         instances=instances,
         given=transferring.given,
+        rejected=rejected,
         limits=limits,
         max_results=settings.max_results,
         max_side_px=settings.max_side_px,
@@ -523,6 +548,7 @@ def dicomweb(
     single = wado_uri_route(
         instances=instances,
         given=transferring.given,
+        rejected=rejected,
         max_side_px=settings.max_side_px,
         empty_uid_status=settings.empty_uid,
     )
@@ -562,6 +588,32 @@ def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:
         jpeg_ls_error=settings.lossy_jpeg_ls_error,
     )
     return Transfer(recoder, staging, loss=loss)
+
+
+def archive(config: Config, staging: Path) -> Archive | None:
+    """The PACS behind the imaging source, if there is one."""
+    from imaging.archive import Archive
+    from server.transport import http_get
+
+    settings = config.imaging
+    if not settings.archive_url:
+        return None
+    get = http_get(idle_timeout_s=settings.archive_timeout_s)
+    return Archive(settings.archive_url, get, staging, max_bytes=settings.archive_max_bytes)
+
+
+def fetch(config: Config, domain: Domain, staging: Path) -> Fetch | None:
+    """How RAD-69 gets what is not stored here; None where there is no archive."""
+    behind = archive(config, staging)
+    if behind is None:
+        return None
+    executor = Threads(config.imaging.archive_connections, thread_name_prefix="xdsi-archive")
+    domain.executors.append(executor)
+
+    def begin(study_uid: str, series_uid: str, sop_instance_uid: str) -> Callable[[], Instance | None]:
+        return executor.submit(behind.instance, study_uid, series_uid, sop_instance_uid).result
+
+    return begin
 
 
 def imaging_defaults(config: Config) -> Any:

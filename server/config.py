@@ -180,6 +180,23 @@ class Imaging:
     repository_url: str = key(
         "", "ITI-41 endpoint that manifests are submitted to; empty: the repository of this process"
     )
+    registry_url: str = key(
+        "", "ITI-57 endpoint by which manifests of nothing are deprecated; empty: the registry of this process"
+    )
+    publish_after_s: float = key(
+        0.0, "a study is published when nothing of it has come for so long, in seconds; 0: by `xdsi publish` only"
+    )
+    publish_interval_s: float = key(10.0, "how often it is looked for what is to be published, in seconds")
+    publish_timeout_s: float = key(
+        300.0, "longest time that a remote repository or registry may take to answer in full, in seconds"
+    )
+    patient_map: str = key(
+        "", "the domain's patient ids: a TOML or CSV file of local ids and theirs, or same; empty: `--patient` only"
+    )
+    code_map: str = key(
+        "",
+        "TOML file of typeCode, eventCodeList and practiceSettingCode by modality, procedure and body part; empty: none",
+    )
     source_patient_issuer: str = key("", "OID that assigns the Patient IDs (0010,0020), where the images do not say")
     accession_issuer: str = key("", "OID that assigns the Accession Numbers, where the images do not say")
     institution: str = key("", "institution name, where the images do not say")
@@ -193,6 +210,12 @@ class Imaging:
         "whose pages may call DICOMweb and WADO-URI from a browser: https://HOST, comma-separated, or *; empty: nobody's",
     )
     empty_uid: int = key(404, "HTTP status for a WADO-URI request without a UID: 404 or 400")
+    archive_url: str = key(
+        "", "DICOMweb base URL of a PACS behind this source: what is not stored here is fetched from it; empty: none"
+    )
+    archive_connections: int = key(4, "instances that are fetched from it at once, in each worker")
+    archive_timeout_s: float = key(60.0, "longest pause in its answers, in seconds")
+    archive_max_bytes: int = key(8 * 1024**3, "largest instance that is fetched from it, in bytes")
     recoding_processes: int = key(2, "processes that re-encode instances in another transfer syntax, in each worker")
     recoding_memory_bytes: int = key(4 * 1024**3, "most memory of one of them, and its largest file, in bytes")
     recoding_timeout_s: float = key(120.0, "longest time that re-encoding one instance may take, in seconds")
@@ -316,16 +339,6 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     return config
 
 
-def _check_imaging(imaging: Imaging) -> None:
-    """What no type can say about the keys of an imaging source."""
-    for name in ("threads", "max_results", "max_side_px"):
-        if getattr(imaging, name) < 1:
-            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be at least 1")
-    for origin in imaging.origins:
-        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
-            raise ConfigError(f"imaging.cors_origins: {origin!r} is not of the form https://HOST, without a path")
-
-
 def _check_repository(repository: Repository) -> None:
     """What no type can say about the keys of a repository."""
     _check_options("repository", repository.offered, Repository().offered)
@@ -350,6 +363,26 @@ def _check_repository(repository: Repository) -> None:
         raise ConfigError(f"repository.retention_days is {repository.retention_days}; it cannot be less than 0")
     if repository.on_demand_command and not Path(repository.on_demand_command).is_absolute():
         raise ConfigError(f"repository.on_demand_command: {repository.on_demand_command!r} is not an absolute path")
+
+
+def _check_imaging(imaging: Imaging) -> None:
+    """What no type can say about the keys of an imaging source."""
+    if imaging.publish_after_s < 0:
+        raise ConfigError(f"imaging.publish_after_s is {imaging.publish_after_s}; it cannot be less than 0")
+    for name in ("publish_interval_s", "publish_timeout_s"):
+        if getattr(imaging, name) <= 0:
+            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
+    for name in ("repository_url", "registry_url"):
+        if (url := getattr(imaging, name)) and not url.startswith(("http://", "https://")):
+            raise ConfigError(f"imaging.{name}: {url!r} is no URL")
+    if imaging.patient_map == "same" and not imaging.source_patient_issuer:
+        raise ConfigError("imaging.patient_map is same, and imaging.source_patient_issuer does not say who assigns ids")
+    for name in ("threads", "max_results", "max_side_px"):
+        if getattr(imaging, name) < 1:
+            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be at least 1")
+    for origin in imaging.origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise ConfigError(f"imaging.cors_origins: {origin!r} is not of the form https://HOST, without a path")
 
 
 def _check_sweep(repository: Repository) -> None:

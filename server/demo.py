@@ -15,15 +15,16 @@ from imaging.client import client as imaging_client
 from imaging.contact_sheet import contact_sheet
 from imaging.ingest import load
 from imaging.instances import Instance, Instances
-from imaging.rad68_provide import Published, publish
+from imaging.publications import Publication
 from registry.client import client as registry_client
 from registry.patients import add_patient
 from repository.client import client as repository_client
 from schemas import rim
 from server.commands.imaging import TRANSFER_SYNTAXES, request_of
-from server.compose import Domain, imaging_defaults, now, soap_client
+from server.compose import Domain, soap_client
 from server.config import Config
 from server.embedded import serving
+from server.publishing import publisher
 from xds.messages import DocumentRequest, Retrieved
 from xds.metadata import DocumentEntry
 from xds.problems import Problem
@@ -112,9 +113,9 @@ def _steps(config: Config, domain: Domain, folders: Sequence[Path]) -> tuple[lis
     loaded = {one.sop_instance_uid: one for one in report.added}
     done("load", "-", seconds, [one.size for one in report.added], good=bool(loaded), reason="nothing was loaded")
 
-    published, seconds = _timed(lambda: _publish(config, domain, instances, report.added))
-    clean = all(not _errors(one.manifest) for one in published)
-    sizes = [len(one.manifest) for one in published]
+    published, seconds = _timed(lambda: _publish(config, domain, report.added))
+    clean = all(not _errors(one.content) for one in published)
+    sizes = [len(one.content) for one in published]
     done("publish manifests", "RAD-68 + ITI-42", seconds, sizes, good=clean, reason="a manifest breaks a rule")
 
     entries, seconds = _timed(lambda: _find(config, domain))
@@ -129,7 +130,7 @@ def _steps(config: Config, domain: Domain, folders: Sequence[Path]) -> tuple[lis
     )
 
     manifests, seconds = _timed(lambda: _retrieve(config, domain, entries))
-    same = sorted(manifests) == sorted(one.manifest for one in published)
+    same = sorted(manifests) == sorted(one.content for one in published)
     done("retrieve manifests", "ITI-43", seconds, [len(one) for one in manifests], good=same, reason="other bytes came")
 
     images, seconds = _timed(lambda: _retrieve_images(config, domain, manifests))
@@ -163,23 +164,14 @@ def _uid_of(path: Path) -> str:
         return ""
 
 
-def _publish(config: Config, domain: Domain, instances: Instances, added: Sequence[Instance]) -> list[Published]:
+def _publish(config: Config, domain: Domain, added: Sequence[Instance]) -> list[Publication]:
+    instances, publications = domain.parts["instances"], domain.parts["publications"]
     provide, _ = repository_client(soap_client(domain.endpoints["repository"], config))
-    return [
-        publish(
-            study,
-            instances=instances,
-            provide=provide,
-            patient_id=PATIENT,
-            source_id=config.imaging.source_id,
-            retrieve_ae_title=config.imaging.ae_title,
-            retrieve_location_uid=config.imaging.location_uid,
-            source_patient_id=LOCAL_PATIENT,
-            defaults=imaging_defaults(config),
-            now=now,
-        )
-        for study in dict.fromkeys(one.study_instance_uid for one in added)
-    ]
+    source = publisher(config, instances, publications, provide=provide)
+    assert source is not None
+    studies = dict.fromkeys(one.study_instance_uid for one in added)
+    made = (source.publish(one, patient_id=PATIENT, source_patient_id=LOCAL_PATIENT) for one in studies)
+    return [one for one in made if one is not None]
 
 
 def _errors(manifest: bytes) -> list[kos.Finding]:

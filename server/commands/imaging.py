@@ -1,8 +1,9 @@
-"""Commands about DICOM studies: load, publish, retrieve."""
+"""Commands about DICOM studies: load, publish, list, retrieve."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from xds.values import Identifier
 if TYPE_CHECKING:
     from imaging.ingest import LoadReport
     from imaging.instances import Instances
+    from imaging.publications import Publications
 
 #: What a consumer takes by default: uncompressed, and the common lossless encodings.
 TRANSFER_SYNTAXES = (
@@ -33,22 +35,29 @@ TRANSFER_SYNTAXES = (
 )
 
 
-def load_folder(config: Config, folder: Path) -> tuple[Instances, LoadReport]:
-    """The report of loading a folder into the source of a configuration."""
-    from imaging.ingest import files_below
-    from imaging.ingest import load as load_files
+def _stored(config: Config) -> tuple[Instances, Publications]:
+    """What the source of a configuration has stored, and published."""
     from server.compose import Domain, local_instances
     from server.http import router
 
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-    instances = local_instances(config, Domain(app=router({}), endpoints={}))
+    domain = Domain(app=router({}), endpoints={})
+    return local_instances(config, domain), domain.parts["publications"]
+
+
+def load_folder(config: Config, folder: Path) -> tuple[Instances, Publications, LoadReport]:
+    """The report of loading a folder into the source of a configuration."""
+    from imaging.ingest import files_below
+    from imaging.ingest import load as load_files
+
+    instances, publications = _stored(config)
     total = sum(1 for _ in files_below([folder]))
     with show.progress("loading", total) as step:
         report = load_files([folder], instances=instances, progress=lambda path: step())
     if not report.instances:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in report.refused[:3]) or "no DICOM file"
         raise Refused(f"{folder}: nothing loaded ({reasons})")
-    return instances, report
+    return instances, publications, report
 
 
 @click.command("load")
@@ -62,7 +71,7 @@ def load_command(folder: Path, config_path: Path | None, json_output: bool) -> N
     \b
     xdsi load /mnt/cd --config xdsi.toml
     """
-    _, report = load_folder(load(config_path), folder)
+    _, _, report = load_folder(load(config_path), folder)
     studies = sorted({one.study_instance_uid for one in report.instances})
     refused = [f"{path}: {reason}" for path, reason in report.refused]
     if json_output:
@@ -77,58 +86,101 @@ def load_command(folder: Path, config_path: Path | None, json_output: bool) -> N
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--patient", required=True, help="Affinity domain patient id, id^^^&OID&ISO.")
-@click.option("--source-patient", help="The images' own patient id as id^^^&OID&ISO, where they do not say.")
+@click.argument("folder", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--patient", default="", help="Affinity domain patient id, id^^^&OID&ISO, where imaging.patient_map has none."
+)
+@click.option(
+    "--source-patient", default="", help="The images' own patient id as id^^^&OID&ISO, where they do not say."
+)
 @click.option("--study", multiple=True, help="Study Instance UID; every study of the folder if not given.")
 @config_option
 @url_option("repository")
+@url_option("registry")
 @json_option
 @worded
 def publish(
-    folder: Path,
+    folder: Path | None,
     patient: str,
-    source_patient: str | None,
+    source_patient: str,
     study: tuple[str, ...],
     config_path: Path | None,
     repository: str,
+    registry: str,
     json_output: bool,
 ) -> None:
-    """Load a folder's studies into the source, and publish a manifest of each (RAD-68).
+    """Publish a manifest of each study now, or one that replaces it (RAD-68); a folder's studies are loaded before.
 
     \b
     xdsi publish /mnt/cd --patient 'p100^^^&1.2.3.4&ISO' --source-patient 'MRN7^^^&1.2.3.11&ISO'
+    xdsi publish --study 1.2.840.99.1 --config xdsi.toml
     """
-    from imaging.rad68_provide import publish as publish_study
+    from registry.client import client as registry_client
     from repository.client import client
-    from server.compose import imaging_defaults, now, soap_client
+    from server.compose import soap_client
+    from server.publishing import publisher
 
     config = load(config_path)
-    instances, report = load_folder(config, folder)
-    studies = study or tuple(dict.fromkeys(one.study_instance_uid for one in report.instances))
+    if folder is None and not study:
+        raise Refused("give a folder, or the studies that are to be published with --study")
+    for option, value in (("--patient", patient), ("--source-patient", source_patient)):
+        if value and (fault := Identifier(value).fault):
+            raise Refused(f"{option}: {value!r} {fault}")
+    if folder is not None:
+        instances, publications, report = load_folder(config, folder)
+        chosen = study or tuple(dict.fromkeys(one.study_instance_uid for one in report.instances))
+    else:
+        instances, publications = _stored(config)
+        chosen = study
     rows = []
-    with spooling() as spool, show.progress("publishing", len(studies), unit="studies") as step:
-        provide, _ = client(soap_client(config.imaging.repository_url or repository, spool))
-        for uid in studies:
-            published = publish_study(
-                uid,
-                instances=instances,
-                provide=provide,
-                patient_id=Identifier(patient),
-                source_id=config.imaging.source_id,
-                retrieve_ae_title=config.imaging.ae_title,
-                retrieve_location_uid=config.imaging.location_uid,
-                retrieve_url=config.imaging.retrieve_url or None,
-                source_patient_id=Identifier(source_patient) if source_patient else None,
-                defaults=imaging_defaults(config),
-                now=now,
-            )
-            rows.append({"study": uid, "manifest": published.document_unique_id, "instances": published.instances})
+    with spooling() as spool, show.progress("publishing", len(chosen), unit="studies") as step:
+        provide, _ = client(soap_client(repository, spool))
+        update = registry_client(soap_client(registry, spool)).update
+        source = publisher(config, instances, publications, provide=provide, update=update)
+        assert source is not None
+        for uid in chosen:
+            made = source.publish(uid, patient_id=patient, source_patient_id=source_patient)
+            manifest = made.document_unique_id if made else ""
+            rows.append({"study": uid, "manifest": manifest, "instances": made.instances if made else 0})
             step()
     if json_output:
         show.as_json(rows)
     else:
         show.as_table("published", ("study", "manifest", "instances"), [tuple(row.values()) for row in rows])
+
+
+@click.command()
+@config_option
+@json_option
+@worded
+def studies(config_path: Path | None, json_output: bool) -> None:
+    """List the stored studies, and the state of their publication.
+
+    \b
+    xdsi studies --config xdsi.toml --json
+    """
+    from imaging.rejections import see_arrivals
+
+    instances, publications = _stored(load(config_path))
+    see_arrivals(instances, publications)
+    found = publications.overview()
+    rows = [
+        {
+            "study": one.study_instance_uid,
+            "patient_id": one.patient_id,
+            "instances": one.instances,
+            "last_arrival": datetime.fromtimestamp(one.last_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "state": one.state,
+            "manifest": one.document_unique_id,
+            "reason": one.reason,
+        }
+        for one in found
+    ]
+    if json_output:
+        show.as_json(rows)
+    else:
+        columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "reason")
+        show.as_table(f"{len(rows):,} stored", columns, [tuple(row.values()) for row in rows])
 
 
 def request_of(manifest: object, transfer_syntaxes: tuple[str, ...]) -> ImagingRequest:
@@ -213,4 +265,4 @@ def _safe(uid: str) -> str:
     return uid if re.fullmatch(r"[0-9.]{1,64}", uid) and ".." not in uid else ""
 
 
-COMMANDS: tuple[click.Command, ...] = (load_command, publish, retrieve_images)
+COMMANDS: tuple[click.Command, ...] = (load_command, publish, studies, retrieve_images)

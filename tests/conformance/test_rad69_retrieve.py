@@ -23,18 +23,21 @@ from imaging import kos
 from imaging.client import client
 from imaging.ingest import load
 from imaging.instances import Instance, InstanceError, Instances
-from imaging.rad68_provide import PublishError, publish
+from imaging.publishing import Publisher
+from imaging.rad68_provide import PublishError
 from registry.client import client as registry_client
 from repository.client import client as repository_client
 from schemas import rim
 from server.commands.imaging import TRANSFER_SYNTAXES, request_of
-from server.compose import Domain, imaging_defaults, now, soap_client
+from server.compose import Domain, soap_client
 from server.config import Config
 from server.demo import real_objects
-from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
+from server.publishing import publisher
+from xds.messages import DocumentRequest, ImagingRequest, Outcome, Retrieved, SeriesRequest, StudyRequest
 from xds.metadata import DocumentEntry
 from xds.problems import Failure, Problem
 from xds.queries import FindDocuments
+from xds.transactions import Provide
 from xds.values import Identifier
 
 PATIENT = Identifier("rad^^^&1.2.3.10&ISO")
@@ -99,18 +102,10 @@ def test_a_published_study_is_found_and_its_manifest_leads_to_the_images(
 ) -> None:
     """RAD-68, ITI-18, ITI-43 and RAD-69 in a row; RAD TF-3 4.68.4.1.2.3 for the metadata."""
     provide, retrieve = repository_client(soap_client(domain.endpoints["repository"], config))
-    published = publish(
-        series[0].study_instance_uid,
-        instances=instances,
-        provide=provide,
-        patient_id=PATIENT,
-        source_id=config.imaging.source_id,
-        retrieve_ae_title="XDSI",
-        retrieve_location_uid=config.imaging.location_uid,
-        source_patient_id=LOCAL,
-        defaults=imaging_defaults(config),
-        now=now,
+    published = source(domain, config, provide).publish(
+        series[0].study_instance_uid, patient_id=PATIENT, source_patient_id=LOCAL
     )
+    assert published is not None
     query = registry_client(soap_client(domain.endpoints["registry"], config)).query
     kos_format = "1.2.840.10008.5.1.4.1.1.88.59^^1.2.840.10008.2.6.1"
     result = query(
@@ -125,49 +120,33 @@ def test_a_published_study_is_found_and_its_manifest_leads_to_the_images(
     assert f"{series[0].study_instance_uid}^^^^urn:ihe:iti:xds:2016:studyInstanceUID" in entry.reference_id_list
     wanted = DocumentRequest(repository_unique_id=config.repository.unique_id, document_unique_id=str(entry.unique_id))
     (manifest,) = [one.document.read() for one in retrieve([wanted]) if isinstance(one, Retrieved)]
-    assert manifest == published.manifest
+    assert manifest == published.content
     assert [finding for finding in kos.check(manifest) if finding.level == "error"] == []
     images = ask(domain, config, request_of(kos.read(manifest), TRANSFER_SYNTAXES))
     assert {uid for uid, _ in images if isinstance(uid, str)} == {one.sop_instance_uid for one in series}  # type: ignore[misc]
 
 
-def test_a_study_without_patient_id_or_that_is_not_stored_is_not_published(
-    config: Config, instances: Instances, series: list[Instance]
-) -> None:
-    def never(*_: object) -> None:
+def source(domain: Domain, config: Config, provide: Provide) -> Publisher:
+    update = registry_client(soap_client(domain.endpoints["registry"], config)).update
+    made = publisher(config, domain.parts["instances"], domain.parts["publications"], provide=provide, update=update)
+    assert made is not None
+    return made
+
+
+def test_a_study_without_patient_id_is_not_published(domain: Domain, config: Config, instances: Instances) -> None:
+    def never(*_: object) -> Outcome:
         raise AssertionError("nothing may be submitted")
 
-    common = {
-        "instances": instances,
-        "provide": never,
-        "patient_id": PATIENT,
-        "source_id": "1.2.3",
-        "retrieve_ae_title": "X",
-        "retrieve_location_uid": "1.2.3",
-        "now": now,
-    }
-    with pytest.raises(PublishError, match=r"no instance of study 1\.2\.3 is stored"):
-        publish("1.2.3", **common)  # type: ignore[arg-type]
+    other = min(instances.studies(), key=lambda study: study.instances)
     with pytest.raises(PublishError, match="give the source patient id"):
-        publish(series[0].study_instance_uid, **common)  # type: ignore[arg-type]
+        source(domain, config, never).publish(other.study_instance_uid, patient_id=PATIENT)
 
 
-def test_a_refused_manifest_raises_the_registrys_errors(
-    domain: Domain, config: Config, instances: Instances, series: list[Instance]
-) -> None:
+def test_a_refused_manifest_raises_the_registrys_errors(domain: Domain, config: Config, instances: Instances) -> None:
     provide, _ = repository_client(soap_client(domain.endpoints["repository"], config))
+    other = min(instances.studies(), key=lambda study: study.instances)
     with pytest.raises(Failure, match="XDSRegistryMetadataError"):
-        publish(
-            series[0].study_instance_uid,
-            instances=instances,
-            provide=provide,
-            patient_id=Identifier("no CX"),
-            source_id=config.imaging.source_id,
-            retrieve_ae_title="XDSI",
-            retrieve_location_uid=config.imaging.location_uid,
-            source_patient_id=LOCAL,
-            now=now,
-        )
+        source(domain, config, provide).publish(other.study_instance_uid, patient_id="no CX", source_patient_id=LOCAL)
 
 
 @pytest.mark.parametrize(

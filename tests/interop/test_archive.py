@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.orthanc import Orthanc
 from imaging.archive import Archive, ArchiveError
+from imaging.client import client
+from server.compose import soap_client
+from server.config import Config
 from server.demo import real_objects
+from server.embedded import serving
 from server.transport import http_get
 from soap.client import HttpResponse
+from tests.conftest import configured
+from tests.interop.test_lifecycle_cli import Shell
 from tests.unit.test_transcode import file
+from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
+from xds.problems import Problem
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,7 @@ def test_an_instance_comes_as_the_archive_has_it(archive: Archive, paths: list[P
 def test_the_headers_of_a_study_are_those_of_its_instances(archive: Archive, paths: list[Path]) -> None:
     study, _, _ = uids(paths[0])
     wanted = {uids(path)[2] for path in paths if uids(path)[0] == study}
-    headers = archive.headers(study)
+    headers = [one.header() for one in archive.of_study(study)]
     assert {str(one.SOPInstanceUID) for one in headers} == wanted
     original = pydicom.dcmread(paths[0], stop_before_pixels=True)
     (same,) = [one for one in headers if one.SOPInstanceUID == original.SOPInstanceUID]
@@ -67,8 +78,72 @@ def test_what_the_archive_does_not_have_is_none(archive: Archive, paths: list[Pa
     assert archive.instance(study, series, "1.2.3.404") is None
     assert archive.instance("1.2.3.404", series, instance) is None
     assert archive.instance("../..", series, instance) is None
-    assert archive.headers("1.2.3.404") == archive.headers("../patients") == []
+    assert archive.of_study("1.2.3.404") == archive.of_study("../patients") == []
     assert list(tmp_path.iterdir()) == []
+
+
+# --- a source that stores nothing -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fronting(pacs: Orthanc, paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A domain whose imaging source answers from the PACS."""
+    directory = tmp_path_factory.mktemp("fronting")
+    config = configured(directory / "data", patients="open")
+    config = replace(config, imaging=replace(config.imaging, archive_url=pacs.dicomweb))
+    with serving(config) as domain:
+        shell = Shell(directory, directory / "data", domain.endpoints)
+        shell.environment |= {
+            "XDSI_IMAGING_URL": domain.endpoints["imaging"],
+            "XDSI__IMAGING__ARCHIVE_URL": pacs.dicomweb,
+        }
+        yield shell
+
+
+def test_a_study_of_the_archive_is_published_and_retrieved(fronting: Shell, paths: list[Path]) -> None:
+    """RAD-68 and RAD-69; nothing is stored by the source, and what comes is what the archive was given."""
+    study, _, _ = uids(paths[0])
+    wanted = {uids(path)[2]: path for path in paths if uids(path)[0] == study}
+    patient = ("--patient", "p7^^^&1.2.3.4&ISO", "--source-patient", "MRN7^^^&1.2.3.11&ISO")
+    (published,) = json.loads(fronting.run("publish", "--study", study, *patient, "--json").stdout)
+    assert published["instances"] == len(wanted)
+    fronting.run("retrieve", published["manifest"], "--out", "manifest")
+    (manifest,) = (fronting.directory / "manifest").iterdir()
+    fronting.run("retrieve-images", str(manifest), "--out", "images")
+    images = {one.stem: one.read_bytes() for one in (fronting.directory / "images").iterdir()}
+    assert images == {uid: path.read_bytes() for uid, path in wanted.items()}
+    assert list((fronting.directory / "data" / "imaging" / "content").iterdir()) == []
+    assert list((fronting.directory / "data" / "imaging" / "staging").iterdir()) == []
+
+
+def test_what_the_archive_has_is_re_encoded_too(fronting: Shell, paths: list[Path]) -> None:
+    study, series, instance = uids(file("JPEG2000.dcm"))
+    asked = ImagingRequest(
+        studies=(
+            StudyRequest(
+                study_instance_uid=study,
+                series=(
+                    SeriesRequest(
+                        series_instance_uid=series,
+                        documents=tuple(
+                            DocumentRequest(repository_unique_id=Config().imaging.location_uid, document_unique_id=uid)
+                            for uid in (instance, "1.2.3.404")
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        transfer_syntax_uids=(str(ExplicitVRLittleEndian),),
+    )
+    url = fronting.environment["XDSI_IMAGING_URL"]
+    config = configured(fronting.directory / "client")
+    answers = client(soap_client(url, config))(asked)
+    given, unknown = (one.document.read() if isinstance(one, Retrieved) else one for one in answers)
+    assert isinstance(given, bytes) and isinstance(unknown, Problem)
+    found = pydicom.dcmread(io.BytesIO(given))
+    assert found.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert (found.pixel_array == pydicom.dcmread(file("JPEG2000.dcm")).pixel_array).all()
+    assert unknown.code == "XDSDocumentUniqueIdError"
 
 
 def test_an_archive_that_is_away_is_an_error(tmp_path: Path) -> None:
@@ -76,7 +151,7 @@ def test_an_archive_that_is_away_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no answer from"):
         archive.instance("1.2", "1.3", "1.4")
     with pytest.raises(OSError, match="no answer from"):
-        archive.headers("1.2")
+        archive.of_study("1.2")
 
 
 @dataclass(frozen=True)
@@ -132,4 +207,4 @@ def test_an_answer_that_is_no_instance_is_an_error_and_leaves_nothing(
 )
 def test_an_answer_that_is_no_metadata_is_an_error(body: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=reason):
-        answering(200, "application/dicom+json", body, tmp_path).headers("1.2")
+        answering(200, "application/dicom+json", body, tmp_path).of_study("1.2")

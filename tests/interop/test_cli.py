@@ -75,6 +75,11 @@ def test_a_study_is_published_and_its_images_are_retrieved_and_drawn(shell: Shel
         "publish", folder, "--patient", PATIENT, "--source-patient", "M7^^^&1.2.3.11&ISO", **same_store
     )
     assert published["study"] in loaded["studies"]
+    (listed,) = (one for one in shell.json("studies", **same_store) if one["study"] == published["study"])
+    assert (listed["state"], listed["manifest"]) == ("published", published["manifest"])
+    assert published["study"] in shell.run("studies", **same_store, COLUMNS="300").stdout
+    # Nothing has changed, so that nothing is published.
+    assert shell.json("publish", "--study", published["study"], **same_store) == [published]
     shell.json("retrieve", published["manifest"])
     (manifest,) = shell.directory.glob("document-1*")
     images = shell.json("retrieve-images", manifest.name, "--out", "images", "--contact-sheet", "sheet.png")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging import kos
+from imaging.code_map import CodeMap, read
 from imaging.mapping import ImagingDefaults, person_name, sex, utc
 from imaging.rad68_provide import PublishError, manifest_submission
 from registry.rules import STRICT
@@ -46,7 +48,9 @@ def image(**values: object) -> Dataset:
     return made
 
 
-def entry_of(*images: Dataset, defaults: ImagingDefaults | None = None, **more: Identifier) -> DocumentEntry:
+def entry_of(
+    *images: Dataset, defaults: ImagingDefaults | None = None, codes: CodeMap | None = None, **more: Identifier
+) -> DocumentEntry:
     manifest = kos.build(
         images,
         retrieve_ae_title="PACS1",
@@ -62,6 +66,7 @@ def entry_of(*images: Dataset, defaults: ImagingDefaults | None = None, **more: 
         defaults=defaults or ImagingDefaults(),
         now=NOW,
         submission_unique_id="1.2.3.30.500",
+        codes=codes or CodeMap(),
         **more,
     )
     # What only a repository can add is all that the registry's rules miss.
@@ -116,6 +121,65 @@ def test_the_performed_procedure_is_the_type_code() -> None:
     procedure.CodeValue, procedure.CodingSchemeDesignator, procedure.CodeMeaning = "24627-2", "LN", "Chest CT"
     entry = entry_of(image(ProcedureCodeSequence=[procedure]))
     assert entry.type_code and entry.type_code.key == "24627-2^^2.16.840.1.113883.6.1"
+
+
+CODE_MAP = """
+[[type_code]]
+modality = "MR"
+code = { code = "T-MR", scheme = "1.2.3", display = "MR" }
+[[type_code]]
+modality = "CT"
+body_part = "chest"
+code = { code = "T-CT-CHEST", scheme = "1.2.3", display = "CT of the chest" }
+[[type_code]]
+modality = "CT"
+code = { code = "T-CT", scheme = "1.2.3", display = "CT" }
+[[practice_setting_code]]
+procedure = "CTCH1"
+procedure_scheme = "99HOSP"
+code = { code = "PULMO", scheme = "1.2.3", display = "Pulmonology" }
+[[event_code_list]]
+body_part = "CHEST"
+code = { code = "E-CHEST", scheme = "1.2.3", display = "Chest" }
+[[event_code_list]]
+modality = "CT"
+code = { code = "CT", scheme = "1.2.840.10008.2.16.4", display = "said by DICOM" }
+"""
+
+
+def test_codes_of_the_affinity_domain_go_before_what_dicom_says(tmp_path: Path) -> None:
+    (tmp_path / "codes.toml").write_text(CODE_MAP)
+    codes = read(tmp_path / "codes.toml")
+    procedure = Dataset()
+    procedure.CodeValue, procedure.CodingSchemeDesignator, procedure.CodeMeaning = "CTCH1", "99HOSP", "CT Chest"
+    entry = entry_of(image(ProcedureCodeSequence=[procedure]), codes=codes)
+    assert entry.type_code and entry.type_code.code == "T-CT-CHEST"
+    assert entry.practice_setting_code and entry.practice_setting_code.code == "PULMO"
+    assert [(one.code, str(one.display)) for one in entry.event_code_list] == [
+        ("CT", "Computed Tomography"),
+        ("43799004", "Chest"),
+        ("E-CHEST", "Chest"),
+    ]
+    other = entry_of(image(BodyPartExamined="HEAD"), codes=codes)
+    assert other.type_code and other.type_code.code == "T-CT"
+    assert other.practice_setting_code == ImagingDefaults().practice_setting_code
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[[class_code]]", "there is no 'class_code'"),
+        ("type_code = 1", r"type_code is written as \[\[type_code\]\]"),
+        ('[[type_code]]\nmodalty = "CT"', "type_code 1 has 'modalty'"),
+        ("[[type_code]]", "type_code 1: one or more of modality"),
+        ('[[type_code]]\nmodality = "CT"\ncode = "CT"', "type_code 1: code is"),
+        ('[[type_code]]\nmodality = "CT"\ncode = { code = "1", scheme = "LN", display = "x" }', "'LN' is no OID"),
+    ],
+)
+def test_a_map_of_codes_that_can_not_be_used_names_the_entry(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "codes.toml").write_text(content)
+    with pytest.raises(ValueError, match=reason):
+        read(tmp_path / "codes.toml")
 
 
 def test_without_an_issuer_the_configuration_says_who_assigns_patient_ids() -> None:

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "r0002"
-down_revision = "r0001"
+revision = "r0004"
+down_revision = "r0003"
 
 _UID = sa.String(length=64)
 

@@ -1,0 +1,37 @@
+"""Manifests, i.e. Key Object Selection documents that list the instances of a study: built, read and checked.
+
+Clauses: IHE RAD TF-3 4.68 (what XDS-I.b demands), DICOM PS3.3 A.35.4 (the object), PS3.16 TID 2010 (its content).
+"""
+
+from imaging.kos.building import build
+from imaging.kos.checking import check, check_document_entry
+from imaging.kos.manifest import (
+    KEY_OBJECT_SELECTION,
+    MANIFEST_TITLE,
+    Finding,
+    InstanceReference,
+    Manifest,
+    ManifestError,
+    Patient,
+    SeriesReference,
+    StudyReference,
+)
+from imaging.kos.part10 import read_part10
+from imaging.kos.reading import read
+
+__all__ = [
+    "KEY_OBJECT_SELECTION",
+    "MANIFEST_TITLE",
+    "Finding",
+    "InstanceReference",
+    "Manifest",
+    "ManifestError",
+    "Patient",
+    "SeriesReference",
+    "StudyReference",
+    "build",
+    "check",
+    "check_document_entry",
+    "read",
+    "read_part10",
+]

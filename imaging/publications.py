@@ -1,0 +1,349 @@
+"""What is known of the publication of studies, durably: what has arrived, what was rejected, what is submitted and what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from imaging.publication_tables import arrival, arrived, publication, rejected
+from imaging.tables import instance
+
+_CHUNK = 500
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 3600.0
+
+
+class Study(StrEnum):
+    """Where a study stands: `waiting` for its end, `failed` and to be tried again, `published`, or `withdrawn` with all its instances."""
+
+    WAITING = "waiting"
+    FAILED = "failed"
+    PUBLISHED = "published"
+    WITHDRAWN = "withdrawn"
+
+
+class State(StrEnum):
+    """Where a submission stands. `withdrawal` is one of ITI-57 that has been carried out; the others are of manifests."""
+
+    SUBMITTING = "submitting"
+    PUBLISHED = "published"
+    REPLACED = "replaced"
+    WITHDRAWN = "withdrawn"
+    WITHDRAWAL = "withdrawal"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """An instance that has come and was not looked at yet. `note` is its SOP Instance UID if it is a Key Object Selection, else ""."""
+
+    number: int
+    study_instance_uid: str
+    note: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One instance that a rejection note lists; `code` is the note's title."""
+
+    sop_instance_uid: str
+    note: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A study of which instances have come. Times in seconds since 1970; `revision` grows with each change of the row.
+
+    `patient_id` and `source_patient_id` are what an explicit publication gave, or "".
+    """
+
+    study_instance_uid: str
+    last_at: float
+    state: str
+    revision: int
+    patient_id: str
+    source_patient_id: str
+    tries: int
+    next_at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A submission that was decided: of a manifest, or, without `document_unique_id`, of the withdrawal of the one before.
+
+    `entry_uuid` is the entry that it makes or deprecates, `listed` a digest of what the manifest lists, `submission` its metadata as
+    text and `content` its document; both are empty once it has ended.
+    """
+
+    submission_unique_id: str
+    study_instance_uid: str
+    state: str = State.SUBMITTING
+    document_unique_id: str
+    entry_uuid: str
+    patient_id: str
+    instances: int
+    listed: str
+    revision: int = 0
+    tries: int = 0
+    decided_at: float
+    submission: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """A stored study and the state of its publication. `last_at` in seconds since 1970; "" for what there is not."""
+
+    study_instance_uid: str
+    patient_id: str
+    instances: int
+    last_at: float
+    state: str
+    document_unique_id: str
+    tries: int
+    reason: str
+
+
+class Publications:
+    """The rows. Every method is one transaction, and may be called from several threads and processes at once."""
+
+    def __init__(self, engine: Engine) -> None:
+        """`engine` has the tables of imaging.schema."""
+        self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+
+    # --- what has come ------------------------------------------------------------------------------------------------
+
+    def unseen(self, limit: int = 10_000) -> list[Arrived]:
+        """Instances that `see` was not told of yet, the first ones first."""
+        with self._reading.connect() as connection:
+            rows = connection.execute(select(arrived).order_by(arrived.c.number).limit(limit))
+            return [Arrived(**row._mapping) for row in rows]
+
+    def has_unseen_notes(self) -> bool:
+        """Whether a Key Object Selection is among them."""
+        with self._reading.connect() as connection:
+            return bool(connection.execute(select(exists().where(arrived.c.note != ""))).scalar())
+
+    def see(self, seen: Sequence[Arrived], rejections: Iterable[Rejection], touched: Iterable[str]) -> None:
+        """The studies of what has come wait anew, and so do those `touched` by the `rejections` that came with it."""
+        last: dict[str, float] = {}
+        for one in seen:
+            last[one.study_instance_uid] = max(one.at, last.get(one.study_instance_uid, 0.0))
+        with self._engine.begin() as connection:
+            for numbers in _chunks([one.number for one in seen]):
+                connection.execute(delete(arrived).where(arrived.c.number.in_(numbers)))
+            rows = [asdict(one) for one in rejections]
+            if rows:
+                connection.execute(self._insert(rejected).on_conflict_do_nothing(), rows)
+            # In one order, so that two processes do not wait for one another.
+            for study in sorted(last):
+                self._wait(connection, study, last[study])
+            for study in sorted(set(touched) - set(last)):
+                connection.execute(update(arrival).where(arrival.c.study_instance_uid == study).values(_AGAIN))
+
+    def wait(self, study_instance_uid: str, at: float) -> None:
+        """A study waits of which nothing has come: it is an archive's."""
+        with self._engine.begin() as connection:
+            self._wait(connection, study_instance_uid, at)
+
+    def _wait(self, connection: Connection, study: str, at: float) -> None:
+        new = {"state": Study.WAITING, "revision": 1, "patient_id": "", "source_patient_id": ""}
+        statement = self._insert(arrival).values(
+            study_instance_uid=study, last_at=at, tries=0, next_at=0.0, reason="", **new
+        )
+        later = case(
+            (statement.excluded.last_at > arrival.c.last_at, statement.excluded.last_at), else_=arrival.c.last_at
+        )
+        changes = {**_AGAIN, "last_at": later}
+        connection.execute(statement.on_conflict_do_update(index_elements=[arrival.c.study_instance_uid], set_=changes))
+
+    def rejections(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
+        """Those that a note has rejected, with its title's code: the first one where there are several."""
+        found: dict[str, str] = {}
+        with self._reading.connect() as connection:
+            for chunk in _chunks(list(dict.fromkeys(sop_instance_uids))):
+                chosen = select(rejected).where(rejected.c.sop_instance_uid.in_(chunk))
+                for row in connection.execute(chosen.order_by(rejected.c.code)):
+                    found.setdefault(row.sop_instance_uid, row.code)
+        return found
+
+    # --- what is to be done -------------------------------------------------------------------------------------------
+
+    def due(self, now: float, quiet_s: float, limit: int) -> list[str]:
+        """Studies to be looked after: with a submission that has not ended, failed ones, and those with nothing new for `quiet_s`.
+
+        A `quiet_s` of 0 stands for forever.
+        """
+        unfinished = exists().where(
+            publication.c.study_instance_uid == arrival.c.study_instance_uid, publication.c.state == State.SUBMITTING
+        )
+        restless = arrival.c.state.in_((Study.WAITING, Study.FAILED))
+        wanted = [unfinished, arrival.c.state == Study.FAILED]
+        if quiet_s:
+            wanted.append(and_(arrival.c.state == Study.WAITING, arrival.c.last_at <= now - quiet_s))
+        chosen = select(arrival.c.study_instance_uid).where(restless, arrival.c.next_at <= now, or_(*wanted))
+        with self._reading.connect() as connection:
+            return list(connection.execute(chosen.order_by(arrival.c.last_at).limit(limit)).scalars())
+
+    def study(self, study_instance_uid: str) -> Arrival | None:
+        with self._reading.connect() as connection:
+            row = connection.execute(
+                select(arrival).where(arrival.c.study_instance_uid == study_instance_uid)
+            ).one_or_none()
+        return Arrival(**row._mapping) if row else None
+
+    def assign(self, study_instance_uid: str, patient_id: str, source_patient_id: str) -> None:
+        """Keeps what an explicit publication says of the patient, for this manifest and those that replace it."""
+        given = {"patient_id": patient_id, "source_patient_id": source_patient_id}
+        self._change(study_instance_uid, revision=arrival.c.revision + 1, **{k: v for k, v in given.items() if v})
+
+    def failed(self, study_instance_uid: str, reason: str, now: float) -> float:
+        """Notes the reason, and when to try again: after a minute, then each time twice as long, an hour at most. The pause in seconds."""
+        known = self.study(study_instance_uid)
+        tries = known.tries + 1 if known else 1
+        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(tries - 1, 30))
+        self._change(study_instance_uid, state=Study.FAILED, reason=reason, tries=tries, next_at=now + pause)
+        return pause
+
+    def unchanged(self, known: Arrival, state: Study, reason: str = "") -> None:
+        """Nothing is to be published, unless something has come since `known` was read."""
+        changes = {"state": state, "reason": reason, "tries": 0, "next_at": 0.0}
+        self._change(known.study_instance_uid, arrival.c.revision == known.revision, **changes)
+
+    def _change(self, study_instance_uid: str, *conditions: Any, **changes: Any) -> None:
+        chosen = update(arrival).where(arrival.c.study_instance_uid == study_instance_uid, *conditions)
+        with self._engine.begin() as connection:
+            connection.execute(chosen.values(**changes))
+
+    # --- submissions --------------------------------------------------------------------------------------------------
+
+    def submitting(self, study_instance_uid: str) -> Publication | None:
+        """The submission of a study that has not ended."""
+        return self._publication(study_instance_uid, State.SUBMITTING)
+
+    def current(self, study_instance_uid: str) -> Publication | None:
+        """The manifest of a study that is published."""
+        return self._publication(study_instance_uid, State.PUBLISHED)
+
+    def _publication(self, study_instance_uid: str, state: State) -> Publication | None:
+        chosen = select(publication).where(
+            publication.c.study_instance_uid == study_instance_uid, publication.c.state == state
+        )
+        with self._reading.connect() as connection:
+            row = connection.execute(chosen.order_by(publication.c.decided_at.desc()).limit(1)).one_or_none()
+        return Publication(**row._mapping) if row else None
+
+    def decide(self, decided: Publication, known: Arrival) -> Publication | None:
+        """Makes a submission durable before it is sent; None if something has happened to the study since `known` was read."""
+        row = replace(decided, revision=known.revision + 1)
+        with self._engine.begin() as connection:
+            same = update(arrival).where(
+                arrival.c.study_instance_uid == known.study_instance_uid, arrival.c.revision == known.revision
+            )
+            if not connection.execute(same.values(revision=row.revision, state=Study.WAITING)).rowcount:
+                return None
+            connection.execute(insert(publication).values({name: getattr(row, name) for name in Publication.__slots__}))
+        return row
+
+    def try_(self, submission: Publication, now: float) -> Publication:
+        """Counts one more attempt, before it is made; nobody else makes one by itself in the next minute."""
+        one = publication.c.submission_unique_id == submission.submission_unique_id
+        with self._engine.begin() as connection:
+            connection.execute(update(publication).where(one).values(tries=publication.c.tries + 1))
+            tries = connection.execute(select(publication.c.tries).where(one)).scalar_one()
+            of_study = arrival.c.study_instance_uid == submission.study_instance_uid
+            connection.execute(update(arrival).where(of_study).values(next_at=now + _FIRST_PAUSE_S))
+        return replace(submission, tries=tries)
+
+    def succeeded(self, submission: Publication) -> None:
+        """It is carried out: what was published before is replaced or withdrawn.
+
+        After a manifest the study rests, unless something has come meanwhile; after a withdrawal it is looked at once more.
+        """
+        withdrawal = not submission.document_unique_id
+        study = submission.study_instance_uid
+        this = publication.c.submission_unique_id == submission.submission_unique_id
+        before = and_(publication.c.study_instance_uid == study, publication.c.state == State.PUBLISHED)
+        own = State.WITHDRAWAL if withdrawal else State.PUBLISHED
+        with self._engine.begin() as connection:
+            ending = update(publication).where(this, publication.c.state == State.SUBMITTING)
+            if not connection.execute(ending.values(state=own, submission="", content=b"")).rowcount:
+                return  # another process has made the same attempt
+            old = State.WITHDRAWN if withdrawal else State.REPLACED
+            connection.execute(update(publication).where(before, ~this).values(state=old))
+            of_study = update(arrival).where(arrival.c.study_instance_uid == study)
+            connection.execute(of_study.values(tries=0, next_at=0.0, reason=""))
+            if withdrawal:
+                connection.execute(
+                    of_study.values(state=Study.FAILED, reason="withdrawn; what is left is looked at next")
+                )
+                return
+            connection.execute(of_study.where(arrival.c.state == Study.FAILED).values(state=Study.WAITING))
+            connection.execute(of_study.where(arrival.c.revision == submission.revision).values(state=Study.PUBLISHED))
+
+    def tries(self, submission: Publication) -> int:
+        """How many attempts have begun by now, those of other processes included."""
+        this = publication.c.submission_unique_id == submission.submission_unique_id
+        with self._reading.connect() as connection:
+            return int(connection.execute(select(publication.c.tries).where(this)).scalar_one())
+
+    def refused(self, submission: Publication) -> None:
+        """It was refused for good, and another one is to be made; unless a later attempt is under way, which has its own verdict."""
+        this = publication.c.submission_unique_id == submission.submission_unique_id
+        last = and_(publication.c.state == State.SUBMITTING, publication.c.tries == submission.tries)
+        with self._engine.begin() as connection:
+            ending = update(publication).where(this, last)
+            connection.execute(ending.values(state=State.REFUSED, submission="", content=b""))
+
+    # --- for people ---------------------------------------------------------------------------------------------------
+
+    def overview(self) -> list[Overview]:
+        """Every stored study, the latest one first."""
+        counted = (
+            select(
+                instance.c.study_instance_uid,
+                func.max(instance.c.patient_id).label("patient_id"),
+                func.count().label("instances"),
+            )
+            .group_by(instance.c.study_instance_uid)
+            .subquery()
+        )
+        published = select(publication).where(publication.c.state == State.PUBLISHED).subquery()
+        of_study = counted.c.study_instance_uid
+        statement = (
+            select(
+                counted,
+                func.coalesce(arrival.c.last_at, 0.0).label("last_at"),
+                func.coalesce(arrival.c.state, Study.WAITING).label("state"),
+                func.coalesce(published.c.document_unique_id, "").label("document_unique_id"),
+                func.coalesce(arrival.c.tries, 0).label("tries"),
+                func.coalesce(arrival.c.reason, "").label("reason"),
+            )
+            .outerjoin(arrival, arrival.c.study_instance_uid == of_study)
+            .outerjoin(published, published.c.study_instance_uid == of_study)
+            .order_by(arrival.c.last_at.desc(), of_study)
+        )
+        with self._reading.connect() as connection:
+            return [Overview(**row._mapping) for row in connection.execute(statement)]
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+
+
+_AGAIN: Mapping[Any, Any] = {
+    "state": Study.WAITING,
+    "revision": arrival.c.revision + 1,
+    "tries": 0,
+    "next_at": 0.0,
+    "reason": "",
+}

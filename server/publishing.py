@@ -1,0 +1,111 @@
+"""The wiring of publication: what the imaging source's publisher is made of, and the thread in which it looks for what is due."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from imaging.code_map import CodeMap
+from imaging.code_map import read as read_codes
+from imaging.instances import Instances
+from imaging.patient_map import PatientOf, patient_map
+from imaging.publications import Publications
+from imaging.publishing import Publisher, Source
+from imaging.rejections import see_arrivals
+from registry.client import client as registry_client
+from repository.client import client as repository_client
+from server.compose import archive, imaging_defaults, now, soap_client
+from server.config import Config, ConfigError, Imaging
+from server.tracing import OFF, Tracing
+from xds.transactions import Provide, Register
+
+_log = logging.getLogger("xdsi.imaging")
+#: Studies between two looks at whether the server ends.
+_AT_ONCE = 10
+
+
+def publisher(
+    config: Config,
+    instances: Instances,
+    publications: Publications,
+    *,
+    provide: Provide | None = None,
+    update: Register | None = None,
+    traced: Tracing = OFF,
+) -> Publisher | None:
+    """The publisher of a configuration. What is at a URL goes before `provide` and `update`; None where there is no repository."""
+    settings = config.imaging
+
+    def remote(url: str) -> Provide:
+        soap = soap_client(url, config, answer_timeout_s=settings.publish_timeout_s, traced=traced)
+        return repository_client(soap)[0]
+
+    if settings.repository_url:
+        provide = remote(settings.repository_url)
+    if settings.registry_url:
+        soap = soap_client(settings.registry_url, config, answer_timeout_s=settings.publish_timeout_s, traced=traced)
+        update = registry_client(soap).update
+    if provide is None:
+        return None
+    patient_of, codes = _maps(settings)
+    return Publisher(
+        instances=instances,
+        publications=publications,
+        archive=archive(config, instances.staging),
+        source=Source(
+            source_id=settings.source_id,
+            retrieve_ae_title=settings.ae_title,
+            retrieve_location_uid=settings.location_uid,
+            retrieve_url=settings.retrieve_url or None,
+            defaults=imaging_defaults(config),
+            codes=codes,
+        ),
+        provide=provide,
+        update=update,
+        patient_of=patient_of,
+        now=now,
+        quiet_s=settings.publish_after_s,
+    )
+
+
+def _maps(settings: Imaging) -> tuple[PatientOf, CodeMap]:
+    """Who the patients are, and the affinity domain's own codes. ConfigError where a file of either can not be used."""
+    key = "patient_map"
+    try:
+        patient_of = patient_map(settings.patient_map, source_patient_issuer=settings.source_patient_issuer)
+        key = "code_map"
+        return patient_of, read_codes(Path(settings.code_map)) if settings.code_map else CodeMap()
+    except ValueError as error:
+        raise ConfigError(f"imaging.{key}: {error}") from None
+
+
+def only_see(instances: Instances, publications: Publications, limit: int) -> int:
+    """Where there is no repository: what has come is looked at, and nothing is published."""
+    see_arrivals(instances, publications)
+    return 0
+
+
+def every(interval_s: float, look: Callable[[int], int]) -> Callable[[], None]:
+    """Looks again and again in a thread of its own, at so many studies at once, until the function that comes back is called."""
+    ended = threading.Event()
+
+    def run() -> None:
+        pause_s = interval_s
+        while not ended.wait(pause_s):
+            pause_s = interval_s
+            try:
+                if look(_AT_ONCE) == _AT_ONCE:
+                    pause_s = 0.0
+            except Exception:
+                _log.exception("it could not be looked for what is to be published; again in %s s", interval_s)
+
+    thread = threading.Thread(target=run, name="xdsi-publishing", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join()
+
+    return end
