@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.uid import generate_uid
 
-from server.compose import Domain
+from imaging import kos
+from server.compose import Domain, now
 from server.embedded import serving
 from tests.conftest import configured
 from tests.dicomweb import STUDY, Answer, ask, ct, encoded, multipart, read
@@ -85,6 +87,32 @@ def test_each_failure_has_its_reason(domain: Domain) -> None:
     assert "is stored with other bytes" in comments[0]
     assert comments[1:] == ["it is of another study than the one posted to", "SeriesInstanceUID is missing"]
     assert left_over(domain) == []
+
+
+def test_a_rejection_note_that_is_stored_hides_what_it_lists(domain: Domain) -> None:
+    """From this moment on (IOCM): neither found, nor counted, nor given."""
+    sent = ct(3)
+    assert store(domain, sent).status == 200
+    first = read(sent[0])
+    content = kos.build(
+        [first], retrieve_ae_title="XDSI", retrieve_location_uid="1.2.3", now=now(), new_uid=lambda: str(generate_uid())
+    )
+    note = read(content)
+    note.ConceptNameCodeSequence[0].CodeValue = "113001"
+    assert store(domain, [encoded(note)]).status == 200
+    web = domain.endpoints["dicomweb"]
+    of_study = f"{web}/studies/{STUDY}/series/{first.SeriesInstanceUID}"
+    assert [one["00080018"]["Value"][0] for one in ask(f"{of_study}/instances").json] == [
+        str(read(one).SOPInstanceUID) for one in sent[1:]
+    ]
+    (series,) = ask(f"{web}/series?SeriesInstanceUID={first.SeriesInstanceUID}").json
+    assert series["00201209"]["Value"] == [2]
+    assert [content for _, content in ask(of_study).parts] == sent[1:]
+    refused = ask(f"{of_study}/instances/{first.SOPInstanceUID}")
+    assert (refused.status, refused.text) == (
+        404,
+        f"instance {first.SOPInstanceUID} is rejected: 113001 Rejected for Quality Reasons\n",
+    )
 
 
 def test_nothing_stored_is_a_conflict(domain: Domain) -> None:
