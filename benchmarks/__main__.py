@@ -281,7 +281,7 @@ def images(bench: Bench, slices: int) -> None:
     start = time.perf_counter()
     report = load_files(paths, instances=instances)
     seconds = time.perf_counter() - start
-    engine.dispose()
+    instances.close()
     size = sum(one.size for one in report.added)
     files = limits.fsynced_files_per_second(bench.directory, report.added[0].size)
     bench.add(

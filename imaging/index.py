@@ -32,6 +32,8 @@ INSTANCE_ATTRIBUTES = (
 )
 
 
+#: Statements with their values.
+Described = list[tuple[Executable, dict[str, Any]]]
 _INSERTS: Mapping[str, Mapping[Table, Executable]] = {
     "sqlite": {table: sqlite.insert(table).on_conflict_do_nothing() for table in (study, series, described_instance)},
     "postgresql": {
@@ -40,12 +42,21 @@ _INSERTS: Mapping[str, Mapping[Table, Executable]] = {
 }
 
 
-def described(header: Dataset, dialect_name: str) -> list[tuple[Executable, dict[str, Any]]]:
+def described(header: Dataset, dialect_name: str) -> Described:
     """The statements, with their values, that describe an instance, its series and its study: to be run with the one that stores it.
 
     What is known stays: the first instance speaks for its series and study.
     """
     return [(_INSERTS[dialect_name][table], row) for table, row in _rows(header)]
+
+
+def in_order(described: Iterable[tuple[Executable, dict[str, Any]]]) -> list[tuple[Executable, dict[str, Any]]]:
+    """Each row once, in an order that is the same for everybody: who writes several never waits for somebody who waits for them."""
+    rows: dict[tuple[str, ...], tuple[Executable, dict[str, Any]]] = {}
+    for statement, row in described:
+        key = tuple(row.get(f"{level}_instance_uid", "") for level in ("sop", "study", "series"))
+        rows.setdefault(key, (statement, row))
+    return [rows[key] for key in sorted(rows)]
 
 
 def undescribed(connection: Connection, most: int) -> list[str]:

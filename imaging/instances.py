@@ -7,18 +7,23 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from sqlalchemy import Engine, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, bindparam, insert, select
 
+from database.connections import Connection, Database, DatabaseLost, DatabaseUnreachable
+from database.writing import Job, Writer
 from imaging import index
+from imaging.index import Described
+from imaging.part10 import same_data_set
 from imaging.tables import instance
 from xds.messages import Document
+from xds.problems import Failure
 from xds.values import is_oid
 
 # What a modality wrote is kept and given back as it is, whatever limits of its VR it breaks: reading judges nothing.
@@ -26,10 +31,20 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 _CHUNK_BYTES = 1024 * 1024
 _CHUNK_UIDS = 500
+#: An element longer than this, in bytes, is passed over when a header is read: nothing that is looked at is as long.
+_MAX_HEADER_ELEMENT = 1024 * 1024
 
 
 class InstanceError(ValueError):
     """A file that cannot be stored, with the reason: it is no DICOM, lacks an identifier, or contradicts a stored instance."""
+
+
+class DifferentInstance(InstanceError):
+    """Another instance is stored under the same SOP Instance UID. `short` says so without UIDs."""
+
+    def __init__(self, text: str, short: str) -> None:
+        super().__init__(text)
+        self.short = short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +87,29 @@ class Study:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """What a job of the writer touches: the instance, the directory that its file was put into, and what describes it for searches."""
+
+    sop_instance_uid: str
+    directory: Path
+    described: Described
+
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset([self.sop_instance_uid])
+
+
+_COLUMNS = tuple(instance.columns)
+_OF_UID = select(*_COLUMNS).where(instance.c.sop_instance_uid == bindparam("uid"))
+_INSERT = insert(instance)
+
+
 class Instances:
-    """The index and the files. Every method may be called from several threads at once."""
+    """The index and the files. Every method may be called from several threads at once.
+
+    What is stored at the same time becomes durable together: one commit, and one sync of each directory.
+    """
 
     def __init__(self, engine: Engine, directory: Path) -> None:
         """`engine` has the tables of imaging.schema; `directory` is the store's alone, on one file system."""
@@ -81,6 +117,10 @@ class Instances:
         self._content = directory / "content"
         self._engine = engine
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._database = Database(engine)
+        self._writer: Writer[_Keeping] = Writer("xdsi-imaging-writer", self._transact)
+        #: Directories of the content whose own names are known to be on disk. The writer's alone.
+        self._lasting: set[Path] = set()
         for path in (directory, self.staging, self._content):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -89,17 +129,25 @@ class Instances:
         """The database, for statements that read the index, each by itself."""
         return self._reading
 
-    def add(self, source: Path) -> tuple[Instance, bool]:
-        """Stores a copy of a Part-10 file, durably; and whether it is new. The same bytes may come again, and change nothing.
+    def close(self) -> None:
+        """Finishes what waits to be written, and closes the connections."""
+        self._writer.close()
+        self._database.dispose()
 
-        InstanceError for what is no DICOM instance, and for an instance whose SOP Instance UID is stored with other bytes.
+    def add(self, source: Path) -> tuple[Instance, bool]:
+        """Stores a copy of a Part-10 file, durably; and whether it is new. The same data set may come again, and changes nothing.
+
+        InstanceError for what is no DICOM instance, and for an instance whose SOP Instance UID is stored with another data set.
         """
+        with source.open("rb") as stream:
+            return self.add_stream(stream)
+
+    def add_stream(self, stream: BinaryIO) -> tuple[Instance, bool]:
+        """The same for what can be read of an open file."""
         part = self.staging / f"{secrets.token_hex(16)}.part"
         try:
-            with source.open("rb") as stream:
-                size, sha1 = _copy(stream, part)
-            header = read_header(part)
-            return self._keep(part, header, size=size, sha1=sha1)
+            size, sha1 = _copy(stream, part)
+            return self.take(part, read_header(part), size=size, sha1=sha1)
         finally:
             part.unlink(missing_ok=True)
 
@@ -112,9 +160,16 @@ class Instances:
         finally:
             part.unlink(missing_ok=True)
 
+    def take(self, part: Path, header: Dataset, *, size: int, sha1: str) -> tuple[Instance, bool]:
+        """The same for a file below `staging` that nobody else changes: it is moved, and need not be on disk yet.
+
+        `header` is what `read_header` says of it, `size` (bytes) and `sha1` are those of the whole file.
+        """
+        return self._keep(part, header, size=size, sha1=sha1)
+
     def _keep(self, part: Path, header: Dataset, *, size: int, sha1: str) -> tuple[Instance, bool]:
         row = row_of(header, size=size, sha1=sha1)
-        known = self._known(row["sop_instance_uid"], sha1)
+        known = self._known(row, part)
         if known is not None:
             return known, False
         described = index.described(header, self._engine.dialect.name)
@@ -122,30 +177,68 @@ class Instances:
         target = self._path(key)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         part.rename(target)
-        _fsync_directory(target.parent)
-        _fsync_directory(self._content)
+        stored = False
         try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(instance).values(**row, key=key))
-                for statement, values in described:
-                    connection.execute(statement, values)
-        except IntegrityError:
+            _fsync(target)
+            stored = self._write({**row, "key": key}, described, target.parent)
+            if stored:
+                return Instance(**row, path=target), True
             # Another thread has stored the same instance in the meantime.
-            target.unlink()
-            known = self._known(row["sop_instance_uid"], sha1)
-            if known is None:
-                raise
+            known = self._known(row, target)
+            assert known is not None
             return known, False
-        except BaseException:
-            target.unlink()
+        except DatabaseLost as error:
+            # The row may be there, and then it needs the file.
+            stored = not isinstance(error, DatabaseUnreachable)
             raise
-        return Instance(**row, path=target), True
+        finally:
+            if not stored:
+                target.unlink()
 
-    def _known(self, sop_instance_uid: str, sha1: str) -> Instance | None:
-        known = next(iter(self.find([sop_instance_uid]).values()), None)
-        if known is not None and known.sha1 != sha1:
-            raise InstanceError(
-                f"SOP Instance {sop_instance_uid} is stored with other bytes (SHA-1 {known.sha1}, not {sha1})"
+    def _write(self, row: dict[str, Any], described: Described, directory: Path) -> bool:
+        """Makes the row durable, and the name of its file; whether there was none of this instance."""
+
+        def work(connection: Connection) -> bool:
+            if connection.rows(_OF_UID, {"uid": row["sop_instance_uid"]}):
+                return False
+            connection.run(_INSERT, row)
+            return True
+
+        footprint = _Keeping(row["sop_instance_uid"], directory, described)
+        return self._writer.put(Job(footprint=footprint, work=work)).result()
+
+    def _transact(self, group: Sequence[Job[_Keeping, Any]]) -> list[tuple[Any, Failure | None]]:
+        directories = {job.footprint.directory for job in group}
+        for directory in chain(directories, [self._content] if directories - self._lasting else []):
+            _fsync(directory)
+        self._lasting |= directories
+        keys = [key for job in group for key in job.footprint.keys]
+        with self._database.transaction(keys) as connection:
+            for statement, values in index.in_order(chain.from_iterable(job.footprint.described for job in group)):
+                connection.run(statement, values)
+            return [(job.work(connection), None) for job in group]
+
+    def _known(self, row: dict[str, Any], file: Path) -> Instance | None:
+        """The stored instance, if it has the same data set in the same encoding as the file."""
+        found = self._database.rows(_OF_UID, {"uid": row["sop_instance_uid"]})
+        if not found:
+            return None
+        known = self._instance({column.name: value for column, value in zip(_COLUMNS, found[0], strict=True)})
+        if known.sha1 == row["sha1"]:
+            return known
+        uid, syntax = known.sop_instance_uid, row["transfer_syntax_uid"]
+        if known.transfer_syntax_uid != syntax:
+            raise DifferentInstance(
+                f"SOP Instance {uid} is stored in another encoding:"
+                f" transfer syntax {known.transfer_syntax_uid}, not {syntax}",
+                "the SOP Instance UID is stored in another transfer syntax",
+            )
+        # The file meta information is the sender's, and may differ from one transmission to the next.
+        if not same_data_set(known.path, file):
+            raise DifferentInstance(
+                f"SOP Instance {uid} is stored with other bytes in its data set"
+                f" (SHA-1 of the file {known.sha1}, not {row['sha1']})",
+                "the SOP Instance UID is stored with another data set",
             )
         return known
 
@@ -185,15 +278,15 @@ class Instances:
     def complete_index(self) -> None:
         """Describes the instances that were stored before there was an index of studies and series, from their files."""
         while True:
-            with self._reading.connect() as connection:
-                missing = index.undescribed(connection, _CHUNK_UIDS)
+            with self._reading.connect() as reading:
+                missing = index.undescribed(reading, _CHUNK_UIDS)
             if not missing:
                 return
             for stored in self.find(missing).values():
                 described = index.described(_header_or_row(stored), self._engine.dialect.name)
-                with self._engine.begin() as connection:
+                with self._database.transaction([stored.sop_instance_uid]) as connection:
                     for statement, values in described:
-                        connection.execute(statement, values)
+                        connection.run(statement, values)
 
     def _instance(self, row: object) -> Instance:
         values = dict(row)  # type: ignore[call-overload]
@@ -207,7 +300,7 @@ def read_header(path: Path) -> Dataset:
     """A Part-10 file without its pixel data. InstanceError for what is none."""
     try:
         with path.open("rb") as stream:
-            return pydicom.dcmread(stream, stop_before_pixels=True)
+            return pydicom.dcmread(stream, stop_before_pixels=True, defer_size=_MAX_HEADER_ELEMENT)
     except InvalidDicomError:
         raise InstanceError("it is no DICOM file (no DICM prefix after 128 bytes)") from None
     except Exception as error:
@@ -272,15 +365,13 @@ def _summary(uid: str, instances: Sequence[Instance]) -> Study:
 
 
 def _copy(stream: BinaryIO, target: Path) -> tuple[int, str]:
-    """Size and SHA-1 of what was copied; the copy is on disk."""
+    """Size and SHA-1 of what was copied."""
     digest, size = hashlib.sha1(usedforsecurity=False), 0
     with target.open("xb") as file:
         for chunk in _chunks(stream):
             digest.update(chunk)
             file.write(chunk)
             size += len(chunk)
-        file.flush()
-        os.fsync(file.fileno())
     return size, digest.hexdigest()
 
 
@@ -289,7 +380,8 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _fsync_directory(path: Path) -> None:
+def _fsync(path: Path) -> None:
+    """Waits until a file, or the names in a directory, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

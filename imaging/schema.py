@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from sqlite3 import Connection
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine
 
 from database import migrating
+from database.connections import open_engine
 
 
 def connect(url: str, *, busy_timeout_s: float = 30.0) -> Engine:
-    """An engine for `sqlite:///...` or `postgresql+psycopg://...`. A commit on it is on disk when it returns."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
-    event.listen(engine, "connect", _durable)
-    return engine
+    """An engine for `sqlite:///PATH` or `postgresql://...`. A commit on it is on disk when it returns."""
+    return open_engine(url, busy_timeout_s=busy_timeout_s)
 
 
 def upgrade(engine: Engine) -> None:
     """Creates the tables, or brings those of an older version up to date; nothing happens where they are."""
     migrating.upgrade(engine, Path(__file__).parent / "migrations")
-
-
-def _durable(connection: Connection, _record: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL").close()
-    connection.execute("PRAGMA synchronous=FULL").close()
-    # LIKE as PostgreSQL has it.
-    connection.execute("PRAGMA case_sensitive_like=ON").close()

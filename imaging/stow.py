@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import re
 import uuid
 from collections.abc import Callable
-from pathlib import Path
+
+from pydicom.dataset import Dataset
 
 from imaging.dicom_json import Json, texts
-from imaging.instances import Instance, InstanceError, Instances, read_header
+from imaging.instances import DifferentInstance, Instance, InstanceError, Instances, read_header
 from imaging.resources import JSON, Refusal, Request, one_of, reply
 from imaging.wado_rs import DICOM, url_of
 from soap import multipart
@@ -120,17 +120,17 @@ class Storing:
         if part.path is None:
             return _failure(_CANNOT_UNDERSTAND, "it is empty"), known
         try:
-            known, study = _identified(part.path)
+            header = read_header(part.path)
+            known, study = _identified(header)
             wanted = self._request.place.get("study", study)
             if study != wanted:
                 return _failure(_NOT_OF_THIS_STUDY, "it is of another study than the one posted to"), known
-            stored, _ = self._instances.add(part.path)
-            part.path.unlink(missing_ok=True)  # there is a copy now: both need not be on the disk to the end
+            stored, _ = self._instances.take(part.path, header, size=part.size, sha1=part.sha1)
             return stored, known
+        except DifferentInstance as error:
+            return _failure(_PROCESSING_FAILURE, error.short), known
         except InstanceError as error:
-            # The item says which instance; there is room for 64 characters.
-            text = re.sub(r"^SOP Instance \S+ ", "it ", str(error))
-            return _failure(_PROCESSING_FAILURE if known else _CANNOT_UNDERSTAND, text), known
+            return _failure(_PROCESSING_FAILURE if known else _CANNOT_UNDERSTAND, str(error)), known
         except OSError:
             _log.exception("an instance could not be stored")
             return _failure(_OUT_OF_RESOURCES, "there is no room, or the disk fails"), known
@@ -159,9 +159,8 @@ def _boundary(content_type: str) -> str:
     return parsed.parameters["boundary"]
 
 
-def _identified(path: Path) -> tuple[Json, str]:
-    """SOP class and instance of a file as items of the answer name them, and its study."""
-    header = read_header(path)
+def _identified(header: Dataset) -> tuple[Json, str]:
+    """SOP class and instance as items of the answer name them, and the study."""
     sop_class, sop_instance = (str(header.get(one) or "") for one in ("SOPClassUID", "SOPInstanceUID"))
     if not sop_instance:
         return {}, str(header.get("StudyInstanceUID") or "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from database.writing import Committed
 from registry.codes import load as load_codes
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
     from imaging.archive import Archive, Fetch
-    from imaging.instances import Instance
+    from imaging.instances import Instance, Instances
     from imaging.rejections import Rejected
     from imaging.transfer import Transfer
     from repository.documents import Documents
@@ -58,6 +58,12 @@ def new_uuid() -> str:
     return f"urn:uuid:{uuid.uuid4()}"
 
 
+class Closing(Protocol):
+    """What brings something in by itself, until it is closed."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(kw_only=True)
 class Domain:
     """The actors of this process. `parts` are what the commands need beside the endpoints: the stores."""
@@ -66,7 +72,7 @@ class Domain:
     endpoints: dict[str, str]
     parts: dict[str, Any] = field(default_factory=dict)
     executors: list[ThreadPoolExecutor] = field(default_factory=list)
-    listeners: list[Listener] = field(default_factory=list)
+    listeners: list[Closing] = field(default_factory=list)
     closing: list[Callable[[], None]] = field(default_factory=list)
     #: What must work for this process to be ready, by name.
     checks: dict[str, Check] = field(default_factory=dict)
@@ -196,6 +202,8 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             look = publisher.look if publisher else partial(publishing.only_see, instances, publications)
             # It ends before the databases are closed.
             domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, look))
+        if listen:
+            receive_images(config, domain, instances)
         rejected = partial(rejections.rejected, instances=instances, publications=publications)
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
@@ -505,7 +513,7 @@ def on_demand(config: Config, repository: LocalRepository, directory: Path) -> O
     )
 
 
-def local_instances(config: Config, domain: Domain) -> Any:
+def local_instances(config: Config, domain: Domain) -> Instances:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
@@ -517,7 +525,7 @@ def local_instances(config: Config, domain: Domain) -> Any:
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
     instances.complete_index()
     domain.parts["publications"] = Publications(engine)
-    domain.closing.append(engine.dispose)
+    domain.closing.append(instances.close)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
@@ -614,6 +622,51 @@ def fetch(config: Config, domain: Domain, staging: Path) -> Fetch | None:
         return executor.submit(behind.instance, study_uid, series_uid, sop_instance_uid).result
 
     return begin
+
+
+def receive_images(config: Config, domain: Domain, instances: Instances) -> None:
+    """The ways into the source that are no HTTP: DIMSE, and the watched folder."""
+    settings = config.imaging
+    if settings.dimse_port:
+        from imaging.storage_commitment import Commitment, Peer
+        from imaging.store_scp import Settings, StoreScp
+
+        if not is_loopback(settings.dimse_host) and not config.server.insecure:
+            raise ConfigError(
+                f"imaging.dimse_host is {settings.dimse_host!r}, which others can reach, and no security is configured:"
+                " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
+            )
+        ae_title = settings.dimse_called or settings.ae_title
+        commitment = Commitment(
+            instances,
+            ae_title=ae_title,
+            peers={aet: Peer(host=host, port=port) for aet, (host, port) in settings.peers.items()},
+            timeout_s=settings.dimse_message_s,
+        )
+        scp = domain.parts["dimse"] = StoreScp(
+            instances,
+            Settings(
+                ae_title=ae_title,
+                host=settings.dimse_host,
+                port=settings.dimse_port,
+                called=settings.dimse_called,
+                calling=settings.calling,
+                associations=settings.dimse_associations,
+                pdu_bytes=settings.dimse_pdu_bytes,
+                object_bytes=settings.dimse_object_bytes,
+                unknown=settings.dimse_unknown,
+                idle_s=settings.dimse_idle_s,
+                message_s=settings.dimse_message_s,
+            ),
+            commitment=commitment,
+        )
+        scp.start()
+        domain.listeners.append(scp)
+    if settings.drop_directory:
+        from imaging import drop_folder
+
+        folder = drop_folder.DropFolder(Path(settings.drop_directory).absolute(), instances)
+        domain.listeners.append(drop_folder.Watch(settings.drop_interval_s, folder.look))
 
 
 def imaging_defaults(config: Config) -> Any:

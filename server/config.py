@@ -27,6 +27,11 @@ def key(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"meaning": meaning})
 
 
+def is_ae_title(text: str) -> bool:
+    """Whether it is an Application Entity title: 1 to 16 characters of ASCII but for the backslash (PS3.5 6.2, AE)."""
+    return 0 < len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text and not text.isspace()
+
+
 def _names(text: str) -> frozenset[str]:
     """Of a list with commas."""
     return frozenset(name.strip() for name in text.split(",") if name.strip())
@@ -226,6 +231,42 @@ class Imaging:
         0, "PSNR of what is given in JPEG 2000 (.91), in dB of the range of BitsStored; 0: no loss"
     )
     lossy_jpeg_ls_error: int = key(0, "most that a sample may change in JPEG-LS Near-lossless (.81); 0: not at all")
+    dimse_port: int = key(0, "TCP port of the Storage SCP (C-STORE, C-ECHO, storage commitment); 0: none")
+    dimse_host: str = key("127.0.0.1", "address that it listens on")
+    dimse_called: str = key("", "AE title that it must be called by; empty: any")
+    dimse_calling: str = key("", "AE titles that may call, comma-separated; empty: anybody")
+    dimse_associations: int = key(16, "most associations at once")
+    dimse_pdu_bytes: int = key(128 * 1024, "longest P-DATA-TF PDU, in bytes")
+    dimse_object_bytes: int = key(4 * 1024**3, "largest data set, in bytes")
+    dimse_unknown: bool = key(True, "take private and unknown SOP classes and transfer syntaxes too")
+    dimse_idle_s: float = key(60.0, "how long an association may say nothing, in seconds")
+    dimse_message_s: float = key(30.0, "longest time for one PDU to come, and for a peer to answer, in seconds")
+    dimse_peers: str = key(
+        "",
+        "where the reports of storage commitment go: AET=host:port, comma-separated; else only on the same association",
+    )
+    drop_directory: str = key("", "folder whose DICOM files are stored and removed; empty: none")
+    drop_interval_s: float = key(
+        5.0, "how often it is looked at, in seconds; a file is taken when it is the same twice"
+    )
+
+    @property
+    def calling(self) -> frozenset[str]:
+        """The names in `dimse_calling`."""
+        return _names(self.dimse_calling)
+
+    @property
+    def peers(self) -> dict[str, tuple[str, int]]:
+        """Host and port by AE title. ValueError for what is not of the form AET=host:port."""
+        found = {}
+        for one in filter(None, (text.strip() for text in self.dimse_peers.split(","))):
+            ae_title, _, address = one.partition("=")
+            host, _, port = address.rpartition(":")
+            number = int(port)
+            if not is_ae_title(ae_title.strip()) or not host or not 0 < number < 65536:
+                raise ValueError(one)
+            found[ae_title.strip()] = (host.strip().strip("[]"), number)
+        return found
 
     @property
     def origins(self) -> frozenset[str]:
@@ -336,7 +377,28 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     _check_repository(config.repository)
     _check_sweep(config.repository)
     _check_imaging(config.imaging)
+    _check_dimse(config.imaging)
     return config
+
+
+def _check_dimse(imaging: Imaging) -> None:
+    """What no type can say about the keys of DIMSE and the watched folder."""
+    for name, titles in (
+        ("ae_title", [imaging.ae_title]),
+        ("dimse_called", [imaging.dimse_called] if imaging.dimse_called else []),
+        ("dimse_calling", sorted(imaging.calling)),
+    ):
+        if wrong := [one for one in titles if not is_ae_title(one)]:
+            raise ConfigError(f"imaging.{name}: {wrong[0]!r} is no AE title of 1 to 16 ASCII characters")
+    try:
+        _ = imaging.peers
+    except ValueError:
+        raise ConfigError(f"imaging.dimse_peers: {imaging.dimse_peers!r} is not a list of AET=host:port") from None
+    for name in ("dimse_object_bytes", "dimse_idle_s", "dimse_message_s", "dimse_associations", "drop_interval_s"):
+        if getattr(imaging, name) <= 0:
+            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
+    if not 4096 <= imaging.dimse_pdu_bytes <= 16 * 1024 * 1024:
+        raise ConfigError(f"imaging.dimse_pdu_bytes is {imaging.dimse_pdu_bytes}; it must be 4096 to 16777216")
 
 
 def _check_repository(repository: Repository) -> None:
@@ -369,10 +431,21 @@ def _check_imaging(imaging: Imaging) -> None:
     """What no type can say about the keys of an imaging source."""
     if imaging.publish_after_s < 0:
         raise ConfigError(f"imaging.publish_after_s is {imaging.publish_after_s}; it cannot be less than 0")
-    for name in ("publish_interval_s", "publish_timeout_s"):
+    for name in (
+        "publish_interval_s",
+        "publish_timeout_s",
+        "archive_connections",
+        "archive_timeout_s",
+        "archive_max_bytes",
+        "recoding_processes",
+        "recoding_memory_bytes",
+        "recoding_timeout_s",
+    ):
         if getattr(imaging, name) <= 0:
             raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
-    for name in ("repository_url", "registry_url"):
+    if not 0 <= imaging.lossy_jpeg_quality <= 100:
+        raise ConfigError(f"imaging.lossy_jpeg_quality is {imaging.lossy_jpeg_quality}; it must be 0 to 100")
+    for name in ("repository_url", "registry_url", "archive_url"):
         if (url := getattr(imaging, name)) and not url.startswith(("http://", "https://")):
             raise ConfigError(f"imaging.{name}: {url!r} is no URL")
     if imaging.patient_map == "same" and not imaging.source_patient_issuer:

@@ -28,6 +28,8 @@ def set_up(level: str, form: Format) -> None:
     # They tell statements and parameters, which are patients' data.
     for name in ("alembic", "sqlalchemy", "httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A traceback for everything that a peer sends and is not DICOM; what ended an association, our own line says.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
 def exchange(one: Exchange) -> None:

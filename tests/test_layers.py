@@ -20,7 +20,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "repository": ({"xds", "schemas", "soap", "database"}, {"sqlalchemy", "alembic", "lxml", "obstore"}),
     "imaging": (
         {"xds", "schemas", "soap", "database"},
-        {"sqlalchemy", "alembic", "pydicom", "numpy", "PIL", "imagecodecs", "jpeg_ls"},
+        {"sqlalchemy", "alembic", "pydicom", "pynetdicom", "numpy", "PIL", "imagecodecs", "jpeg_ls"},
     ),
     "server": (
         {"xds", "schemas", "soap", "database", "registry", "repository", "imaging", "feeds"},

@@ -289,4 +289,4 @@ def test_instances_that_were_stored_before_there_was_an_index_are_found(tmp_path
     lost.path.unlink()
     instances.complete_index()
     assert [len(one) for one in rows()] == [3, 4, 7]
-    engine.dispose()
+    instances.close()

@@ -84,8 +84,11 @@ def test_each_failure_has_its_reason(domain: Domain) -> None:
     assert reasons(answer) == [0x0110, 0xA900, 0x0110]
     assert reasons(answer, "0008119A") == [0xC000, 0xC000, 0xC000]
     comments = [item["00000902"]["Value"][0] for item in answer.json["00081198"]["Value"]]
-    assert "is stored with other bytes" in comments[0]
-    assert comments[1:] == ["it is of another study than the one posted to", "SeriesInstanceUID is missing"]
+    assert comments == [
+        "the SOP Instance UID is stored with another data set",
+        "it is of another study than the one posted to",
+        "SeriesInstanceUID is missing",
+    ]
     assert left_over(domain) == []
 
 

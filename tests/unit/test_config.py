@@ -104,3 +104,31 @@ def test_a_port_that_is_taken_is_told() -> None:
             bind(replace(config, server=replace(config.server, port=port)))
     finally:
         first.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('dimse_peers = "CT1=host"', "is not a list of AET=host:port"),
+        ('dimse_peers = "CT1=host:0"', "is not a list of AET=host:port"),
+        ('dimse_peers = "A NAME LONGER THAN 16=host:104"', "is not a list of AET=host:port"),
+        ('dimse_called = "ÄRCHIV"', "'ÄRCHIV' is no AE title"),
+        ('dimse_calling = "CT1,A\\\\B"', "is no AE title"),
+        ("dimse_pdu_bytes = 100", "it must be 4096 to 16777216"),
+        ("dimse_associations = 0", "it must be more than 0"),
+        ("drop_interval_s = 0", "it must be more than 0"),
+    ],
+)
+def test_what_cannot_be_listened_with_is_refused_by_name(tmp_path: Path, line: str, reason: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(f"[imaging]\n{line}\n")
+    with pytest.raises(ConfigError) as refused:
+        load(path, {})
+    assert f"imaging.{line.split()[0]}" in str(refused.value)
+    assert reason in str(refused.value)
+
+
+def test_peers_are_read_by_ae_title(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('[imaging]\ndimse_peers = "CT1=192.0.2.1:104, ARCHIVE=[2001:db8::1]:11112"\n')
+    assert load(path, {}).imaging.peers == {"CT1": ("192.0.2.1", 104), "ARCHIVE": ("2001:db8::1", 11112)}
