@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from math import ceil, isfinite, sqrt
+from math import ceil, sqrt
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels import pixel_array
 from pydicom.uid import UID
 
 from imaging.kos import read_part10
+from imaging.rendering import picture
 
 _CAPTION_PX = 24
 _GAP_PX = 2
@@ -84,57 +85,15 @@ def _tiles(dataset: Dataset, *, tile_px: int, frames: int, max_pixels: int) -> I
         return
     for frame in _spread(number_of_frames, max(1, frames)):
         try:
-            yield _tile(_picture(dataset, frame), tile_px)
+            yield _tile(picture(dataset, pixel_array(dataset, index=frame)), tile_px)  # colour comes out as RGB
         except Exception as error:  # as above; the frames before it are good
             yield _label([name, dataset.file_meta.TransferSyntaxUID.name, type(error).__name__], tile_px)
             return
 
 
-def _picture(dataset: Dataset, frame: int) -> NDArray[np.uint8]:
-    """One frame for the eye: (rows, columns) grey or (rows, columns, 3) RGB."""
-    pixels = pixel_array(dataset, index=frame)  # colour comes out as RGB
-    interpretation = str(dataset.get("PhotometricInterpretation") or "")
-    if interpretation == "PALETTE COLOR":
-        pixels = apply_color_lut(pixels, dataset)
-    if pixels.ndim == 3:
-        bits = 16 if interpretation == "PALETTE COLOR" and pixels.dtype.itemsize > 1 else int(dataset.BitsStored)
-        return _eight_bits(np.asarray(pixels, np.float32) * (255 / (2**bits - 1)))
-    values = np.asarray(apply_modality_lut(pixels, dataset), np.float32)
-    low, high = _window(dataset, values)
-    grey = _eight_bits((values - low) * (255 / (high - low)))
-    return 255 - grey if interpretation == "MONOCHROME1" else grey  # its lowest value is white (PS3.3 C.7.6.3.1.2)
-
-
-def _eight_bits(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    bounded: NDArray[np.float32] = np.clip(np.nan_to_num(values), 0, 255)
-    return bounded.astype(np.uint8)
-
-
-def _window(dataset: Dataset, values: NDArray[np.float32]) -> tuple[float, float]:
-    """What becomes black and white: the header's first window (PS3.3 C.11.2.1.2), else most of the values."""
-    centre, width = (_number(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
-    if centre is not None and width is not None and width >= 1:
-        return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2 + 1e-6
-    finite = values[np.isfinite(values)]
-    low, high = (float(each) for each in np.percentile(finite, (1, 99))) if finite.size else (0.0, 0.0)
-    if high <= low and finite.size:  # nearly all the same, as in a segmentation
-        low, high = float(finite.min()), float(finite.max())
-    return low, max(high, low + 1e-6)
-
-
-def _number(value: object) -> float | None:
-    """The first number of an attribute that may be absent, empty or of several values."""
-    first = next(iter(value), None) if isinstance(value, Iterable) and not isinstance(value, str) else value
-    try:
-        number = float(str(first))
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
-
-
-def _tile(picture: NDArray[np.uint8], tile_px: int) -> Image.Image:
-    """The picture as large as fits, in the middle of a square."""
-    image = Image.fromarray(picture).convert("RGB")
+def _tile(pixels: NDArray[np.uint8], tile_px: int) -> Image.Image:
+    """A picture as large as fits, in the middle of a square."""
+    image = Image.fromarray(pixels).convert("RGB")
     scale = tile_px / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     tile = Image.new("RGB", (tile_px, tile_px), _BACKGROUND)

@@ -18,6 +18,8 @@ from sqlalchemy import Engine, bindparam, insert, select
 
 from database.connections import Connection, Database, DatabaseLost, DatabaseUnreachable
 from database.writing import Job, Writer
+from imaging import index
+from imaging.index import Described
 from imaging.part10 import same_data_set
 from imaging.tables import instance
 from xds.messages import Document
@@ -87,10 +89,11 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class _Keeping:
-    """What a job of the writer touches: the instance, and the directory that its file was put into."""
+    """What a job of the writer touches: the instance, the directory that its file was put into, and what describes it for searches."""
 
     sop_instance_uid: str
     directory: Path
+    described: Described
 
     @property
     def keys(self) -> frozenset[str]:
@@ -120,6 +123,11 @@ class Instances:
         self._lasting: set[Path] = set()
         for path in (directory, self.staging, self._content):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def reading(self) -> Engine:
+        """The database, for statements that read the index, each by itself."""
+        return self._reading
 
     def close(self) -> None:
         """Finishes what waits to be written, and closes the connections."""
@@ -164,6 +172,7 @@ class Instances:
         known = self._known(row, part)
         if known is not None:
             return known, False
+        described = index.described(header, self._engine.dialect.name)
         key = secrets.token_hex(16)
         target = self._path(key)
         target.parent.mkdir(mode=0o700, exist_ok=True)
@@ -171,7 +180,7 @@ class Instances:
         stored = False
         try:
             _fsync(target)
-            stored = self._write({**row, "key": key}, target.parent)
+            stored = self._write({**row, "key": key}, described, target.parent)
             if stored:
                 return Instance(**row, path=target), True
             # Another thread has stored the same instance in the meantime.
@@ -186,7 +195,7 @@ class Instances:
             if not stored:
                 target.unlink()
 
-    def _write(self, row: dict[str, Any], directory: Path) -> bool:
+    def _write(self, row: dict[str, Any], described: Described, directory: Path) -> bool:
         """Makes the row durable, and the name of its file; whether there was none of this instance."""
 
         def work(connection: Connection) -> bool:
@@ -195,7 +204,8 @@ class Instances:
             connection.run(_INSERT, row)
             return True
 
-        return self._writer.put(Job(footprint=_Keeping(row["sop_instance_uid"], directory), work=work)).result()
+        footprint = _Keeping(row["sop_instance_uid"], directory, described)
+        return self._writer.put(Job(footprint=footprint, work=work)).result()
 
     def _transact(self, group: Sequence[Job[_Keeping, Any]]) -> list[tuple[Any, Failure | None]]:
         directories = {job.footprint.directory for job in group}
@@ -204,6 +214,8 @@ class Instances:
         self._lasting |= directories
         keys = [key for job in group for key in job.footprint.keys]
         with self._database.transaction(keys) as connection:
+            for statement, values in index.in_order(chain.from_iterable(job.footprint.described for job in group)):
+                connection.run(statement, values)
             return [(job.work(connection), None) for job in group]
 
     def _known(self, row: dict[str, Any], file: Path) -> Instance | None:
@@ -263,6 +275,19 @@ class Instances:
             uids = list(connection.execute(select(instance.c.study_instance_uid).distinct()).scalars())
         return [_summary(uid, self.of_study(uid)) for uid in sorted(uids)]
 
+    def complete_index(self) -> None:
+        """Describes the instances that were stored before there was an index of studies and series, from their files."""
+        while True:
+            with self._reading.connect() as reading:
+                missing = index.undescribed(reading, _CHUNK_UIDS)
+            if not missing:
+                return
+            for stored in self.find(missing).values():
+                described = index.described(_header_or_row(stored), self._engine.dialect.name)
+                with self._database.transaction([stored.sop_instance_uid]) as connection:
+                    for statement, values in described:
+                        connection.run(statement, values)
+
     def _instance(self, row: object) -> Instance:
         values = dict(row)  # type: ignore[call-overload]
         return Instance(path=self._path(values.pop("key")), **values)
@@ -281,6 +306,22 @@ def read_header(path: Path) -> Dataset:
     except Exception as error:
         # pydicom says what it could not read in many kinds of exceptions.
         raise InstanceError(f"it cannot be read as DICOM: {type(error).__name__}") from None
+
+
+def _header_or_row(stored: Instance) -> Dataset:
+    """The header of a stored instance; what its row knows, where its file is lost or damaged."""
+    try:
+        header = read_header(stored.path)
+        if header.get("SOPInstanceUID") == stored.sop_instance_uid:
+            return header
+    except (InstanceError, OSError):
+        pass
+    header = Dataset()
+    header.SOPInstanceUID, header.SOPClassUID = stored.sop_instance_uid, stored.sop_class_uid
+    header.StudyInstanceUID, header.SeriesInstanceUID = stored.study_instance_uid, stored.series_instance_uid
+    header.Modality, header.PatientID = stored.modality, stored.patient_id
+    header.SeriesNumber, header.InstanceNumber = stored.series_number, stored.instance_number
+    return header
 
 
 def row_of(header: Dataset, *, size: int, sha1: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from feeds.listener import Listener
     from imaging.archive import Archive, Fetch
     from imaging.instances import Instance, Instances
+    from imaging.rejections import Rejected
     from imaging.transfer import Transfer
     from repository.documents import Documents
     from repository.iti43_retrieve import OnDemand
@@ -115,6 +116,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
     metrics = Metrics(os.environ.get(METRICS_VARIABLE))
     domain = Domain(app=router({}), endpoints={}, tracing=tracing(config.server))
     apps: dict[str, App] = {}
+    trees: dict[str, App] = {}
     register: Register | None = None
     query: Query | None = None
     update: Register | None = None
@@ -125,7 +127,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         metrics.exchange(exchange)
         logs.exchange(exchange)
 
-    def serve(path: str, service: Service, spool: Path, threads: int) -> None:
+    def serve(path: str, service: Service, spool: Path, threads: int) -> Threads:
         executor = Threads(threads, thread_name_prefix=f"xdsi{path.replace('/', '-')}")
         domain.executors.append(executor)
         address = base_url + path
@@ -141,6 +143,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         )
         apps[path] = counted(domain.tracing.app(endpoint), metrics.in_flight.track_inprogress)
         domain.endpoints[path.strip("/")] = address
+        return executor
 
     if "registry" in config.actors:
         for one in config.affinity_domains:
@@ -190,6 +193,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         from server import publishing
 
         instances = local_instances(config, domain)
+        transferring = transfer(config, domain, instances.staging)
         publications = domain.parts["publications"]
         publisher = domain.parts["publisher"] = publishing.publisher(
             config, instances, publications, provide=provide, update=update, traced=domain.tracing
@@ -200,20 +204,25 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, look))
         if listen:
             receive_images(config, domain, instances)
+        rejected = partial(rejections.rejected, instances=instances, publications=publications)
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
             instances=instances,
-            transfer=transfer(config, domain, instances.staging),
+            transfer=transferring,
             location_uids=(config.imaging.location_uid,),
-            rejected=partial(rejections.rejected, instances=instances, publications=publications),
+            rejected=rejected,
             fetch=fetch(config, domain, instances.staging),
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
-        serve("/imaging", service, instances.staging, config.imaging.threads)
+        executor = serve("/imaging", service, instances.staging, config.imaging.threads)
+        webs = dicomweb(config, base_url, instances, transferring, rejected, executor, observe)
+        for path, web in webs.items():
+            trees[path] = counted(web, metrics.in_flight.track_inprogress)
+            domain.endpoints[path.strip("/")] = base_url + path
 
     readiness = Readiness(domain.checks)
     domain.closing += [readiness.close, domain.tracing.close]
-    domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {})
+    domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {}, trees)
     return domain
 
 
@@ -514,11 +523,55 @@ def local_instances(config: Config, domain: Domain) -> Instances:
     engine = schema.connect(config.database_url("imaging"))
     schema.upgrade(engine)
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
+    instances.complete_index()
     domain.parts["publications"] = Publications(engine)
     domain.closing.append(instances.close)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
+
+
+def dicomweb(
+    config: Config,
+    base_url: str,
+    instances: Any,
+    transferring: Transfer,
+    rejected: Rejected,
+    executor: Threads,
+    observe: Callable[[Exchange], None],
+) -> dict[str, App]:
+    """DICOMweb and WADO-URI over the stored instances, by path."""
+    from imaging.dicomweb import routes, wado_uri_route
+    from imaging.web import Web
+
+    settings, limits = config.imaging, _limits(config)
+    resources = routes(
+        instances=instances,
+        given=transferring.given,
+        rejected=rejected,
+        limits=limits,
+        max_results=settings.max_results,
+        max_side_px=settings.max_side_px,
+    )
+    single = wado_uri_route(
+        instances=instances,
+        given=transferring.given,
+        rejected=rejected,
+        max_side_px=settings.max_side_px,
+        empty_uid_status=settings.empty_uid,
+    )
+    return {
+        path: Web(
+            found,
+            base=base_url + path,
+            prefix=path,
+            limits=limits,
+            executor=executor,
+            cors_origins=settings.origins,
+            observe=observe,
+        )
+        for path, found in (("/dicomweb", resources), ("/wado", (single,)))
+    }
 
 
 def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:

@@ -208,6 +208,13 @@ class Imaging:
     language_code: str = key("en-US", "languageCode of manifests (RFC 5646)")
     time_zone: str = key("UTC", "IANA time zone of the modalities, where the images do not say")
     threads: int = key(8, "threads that read instances")
+    max_results: int = key(5000, "most matches in one answer of QIDO-RS")
+    max_side_px: int = key(8192, "widest and highest picture that is rendered, in pixels")
+    cors_origins: str = key(
+        "",
+        "whose pages may call DICOMweb and WADO-URI from a browser: https://HOST, comma-separated, or *; empty: nobody's",
+    )
+    empty_uid: int = key(404, "HTTP status for a WADO-URI request without a UID: 404 or 400")
     archive_url: str = key(
         "", "DICOMweb base URL of a PACS behind this source: what is not stored here is fetched from it; empty: none"
     )
@@ -260,6 +267,11 @@ class Imaging:
                 raise ValueError(one)
             found[ae_title.strip()] = (host.strip().strip("[]"), number)
         return found
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Those in `cors_origins`."""
+        return _names(self.cors_origins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +339,7 @@ _CHOICES = {
     ("registry", "unknown_patient"): ("empty", "error"),
     ("server", "packaging"): ("strict", "lenient"),
     ("repository", "store"): ("files", "s3"),
+    ("imaging", "empty_uid"): (404, 400),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("server", "tracing"): ("off", "otlp"),
@@ -437,6 +450,12 @@ def _check_imaging(imaging: Imaging) -> None:
             raise ConfigError(f"imaging.{name}: {url!r} is no URL")
     if imaging.patient_map == "same" and not imaging.source_patient_issuer:
         raise ConfigError("imaging.patient_map is same, and imaging.source_patient_issuer does not say who assigns ids")
+    for name in ("threads", "max_results", "max_side_px"):
+        if getattr(imaging, name) < 1:
+            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be at least 1")
+    for origin in imaging.origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise ConfigError(f"imaging.cors_origins: {origin!r} is not of the form https://HOST, without a path")
 
 
 def _check_sweep(repository: Repository) -> None:
@@ -512,7 +531,7 @@ def _set(
         raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be of type {kind.__name__}") from None
     choices = _CHOICES.get((section, name))
     if choices and value not in choices:
-        raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be one of {', '.join(choices)}")
+        raise ConfigError(f"{origin}: {section}.{name} is {value!r}; it must be one of {', '.join(map(str, choices))}")
     values[section][name] = value
 
 

@@ -17,7 +17,7 @@ import uvicorn
 from server.config import Config, ConfigError
 from server.protocol import bounded
 from server.sharing import Counts, Server, SharingServer
-from soap.endpoint import Receive, Scope, Send
+from soap.streams import Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -35,15 +35,22 @@ class Page:
 Probe = Callable[[], Awaitable[Page]]
 
 
-def router(apps: Mapping[str, App], probes: Mapping[str, Probe] = MappingProxyType({})) -> App:
-    """The application of each path, the answer of each probe; anywhere else a list of them."""
-    listing = "".join(f"{path}\n{path}?wsdl\n" for path in sorted(apps)).encode()
+def router(
+    apps: Mapping[str, App],
+    probes: Mapping[str, Probe] = MappingProxyType({}),
+    trees: Mapping[str, App] = MappingProxyType({}),
+) -> App:
+    """The application of each path, or of each path and whatever is below it (`trees`), the answer of each probe; else a list of them."""
+    lines = [line for path in sorted(apps) for line in (path, f"{path}?wsdl")] + sorted(trees)
+    listing = "".join(f"{line}\n" for line in lines).encode()
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise ValueError(f"this server speaks HTTP, not {scope['type']}")
         path = scope["path"].rstrip("/")
         app, probe = apps.get(path), probes.get(path)
+        if app is None:
+            app = trees.get("/" + path[1:].partition("/")[0])
         if app is not None:
             await app(scope, receive, send)
         elif probe is not None and scope["method"] in ("GET", "HEAD"):

@@ -38,8 +38,8 @@ from server.http import App
 from server.tracing import Tracing
 from soap import fault
 from soap.client import HttpResponse, Transport
-from soap.endpoint import Receive, Scope, Send
 from soap.operations import Exchange
+from soap.streams import Receive, Scope, Send
 from xds.problems import ErrorCode
 
 _log = logging.getLogger("xdsi.server")

@@ -14,7 +14,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.config import Limits
-from soap.endpoint import Receive, Scope, Send
+from soap.streams import Receive, Scope, Send
 
 
 class _Passed(Exception):

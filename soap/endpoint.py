@@ -6,33 +6,25 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs
 
-from soap import addressing, replying
-from soap.fault import SoapFault, sender
+from soap import addressing, replying, streams
+from soap.fault import SoapFault
 from soap.operations import ENDINGS, Exchange, Limits, Service
 from soap.receiving import Receiver
 from soap.replying import HttpReply
 from soap.server import Answer, Dispatcher, Message
 from soap.spool import Spool
+from soap.streams import Disconnected, Receive, Scope, Send, next_batch
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Packaging = Literal["strict", "lenient"]
 
 _log = logging.getLogger("xdsi.soap")
-#: As much is collected before it is handed to a thread, and as much is sent at once.
-_BATCH_BYTES = 512 * 1024
-
-
-class _Disconnected(Exception):
-    """The client is gone."""
 
 
 class Endpoint:
@@ -88,7 +80,7 @@ class Endpoint:
         try:
             with Spool(self._spool_directory) as spool:
                 await self._exchange(exchange, scope, spool, receive, send)
-        except _Disconnected:
+        except Disconnected:
             exchange.ending = "disconnected"
         except BaseException as error:
             # The answer has begun: what is left of it never comes.
@@ -103,10 +95,12 @@ class Endpoint:
         try:
             with self._stage("receive"):
                 receiver = self._receiver(scope, spool)
-                rest = await self._receive(exchange, receiver, receive)
+                rest = await streams.receive_body(
+                    exchange, receiver.receive_data, receive, limits=self._limits, executor=self._executor
+                )
             with self._stage("answer"):
                 reply, answer, first = await self._answered(exchange, receiver, rest)
-        except _Disconnected:
+        except Disconnected:
             raise
         except Exception as error:
             reply, answer = self._fault(exchange, error), None
@@ -116,50 +110,12 @@ class Endpoint:
         else:
             exchange.ending, exchange.codes = ENDINGS[answer.reply.status()], answer.reply.codes()
         with self._stage("send"):
-            await self._send(exchange, reply, first, receive, send)
+            await streams.send_reply(exchange, reply, first, receive, send, executor=self._executor)
 
     def _receiver(self, scope: Scope, spool: Spool) -> Receiver:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity":
-            raise sender(f"Content-Encoding {encoding[:40]!r} is not supported", http_status=415)
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._limits.message_bytes:
-            raise sender(f"the message is larger than the limit of {self._limits.message_bytes} bytes", http_status=413)
+        streams.check_head(headers, self._limits)
         return Receiver(headers.get("content-type", ""), spool, self._limits)
-
-    async def _receive(self, exchange: Exchange, receiver: Receiver, receive: Receive) -> bytes:
-        """The body but its last batch, which comes back: a small message then costs one thread hop in all."""
-        loop = asyncio.get_running_loop()
-        pending: list[bytes] = []
-        size, more = 0, True
-        started = loop.time()
-        while more:
-            try:
-                async with asyncio.timeout(self._limits.body_idle_s):
-                    event = await receive()
-            except TimeoutError:
-                raise sender(f"no bytes for the limit of {self._limits.body_idle_s} s", http_status=408) from None
-            if event["type"] == "http.disconnect":
-                raise _Disconnected
-            more = event.get("more_body", False)
-            if chunk := event.get("body", b""):
-                pending.append(chunk)
-                size += len(chunk)
-                exchange.bytes_in += len(chunk)
-            elapsed = loop.time() - started
-            if (
-                more
-                and elapsed > self._limits.body_grace_s
-                and exchange.bytes_in < elapsed * self._limits.body_bytes_per_s
-            ):
-                slow = f"the body comes at less than the limit of {self._limits.body_bytes_per_s} bytes/s"
-                raise sender(slow, http_status=408)
-            if more and size >= _BATCH_BYTES:
-                await loop.run_in_executor(self._executor, receiver.receive_data, b"".join(pending))
-                pending.clear()
-                size = 0
-        return b"".join(pending)
 
     async def _answered(
         self, exchange: Exchange, receiver: Receiver, rest: bytes
@@ -171,7 +127,7 @@ class Endpoint:
             return answered
         await _done(answered.reply.ready)
         reply = _http(answered, multipart=receiver.mtom)
-        return reply, answered, _batch(reply.pieces)
+        return reply, answered, next_batch(reply.pieces)
 
     def _answer(
         self, exchange: Exchange, receiver: Receiver, rest: bytes
@@ -191,10 +147,10 @@ class Endpoint:
             if answer.reply.ready is not None:
                 return answer
             reply = _http(answer, multipart=receiver.mtom)
-            return reply, answer, _batch(reply.pieces)
+            return reply, answer, next_batch(reply.pieces)
         except Exception as error:
             reply = self._fault(exchange, error)
-        return reply, None, _batch(reply.pieces)
+        return reply, None, next_batch(reply.pieces)
 
     def _fault(self, exchange: Exchange, error: Exception) -> HttpReply:
         """What went wrong as a fault; of what nobody foresaw, the peer learns only the number under which the log has it."""
@@ -204,39 +160,6 @@ class Endpoint:
             error = SoapFault("Receiver", f"internal error; the server's log has it as incident {incident}")
         exchange.codes = (error.code,)
         return replying.fault_reply(error, exchange.message_id)
-
-    async def _send(self, exchange: Exchange, reply: HttpReply, first: bytes, receive: Receive, send: Send) -> None:
-        exchange.http_status = reply.status
-        whole = len(first) < _BATCH_BYTES
-        length = len(first) if whole else reply.length
-        headers = [(b"content-type", reply.content_type.encode())]
-        if length is not None:
-            headers.append((b"content-length", str(length).encode()))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        if whole:
-            await send({"type": "http.response.body", "body": first})
-            exchange.bytes_out = len(first)
-        else:
-            await self._stream(exchange, reply.pieces, first, receive, send)
-
-    async def _stream(
-        self, exchange: Exchange, pieces: Iterator[bytes], batch: bytes, receive: Receive, send: Send
-    ) -> None:
-        """The batches, each made after the one before it is sent. An error leaves the response unfinished, so that the peer sees it."""
-        loop = asyncio.get_running_loop()
-        # Sending to a client that is gone fails nowhere; only receiving tells.
-        told = asyncio.ensure_future(receive())
-        try:
-            while batch and not _is_disconnect(told):
-                await send({"type": "http.response.body", "body": batch, "more_body": True})
-                exchange.bytes_out += len(batch)
-                last = len(batch) < _BATCH_BYTES
-                batch = b"" if last else await loop.run_in_executor(self._executor, _batch, pieces)
-            if batch:
-                raise _Disconnected
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            told.cancel()
 
 
 async def _done(ready: Future[Any] | None) -> None:
@@ -253,22 +176,6 @@ def _http(answer: Answer, *, multipart: bool) -> HttpReply:
     if multipart and answer.operation.mtom:
         return replying.mtom(headers, answer.reply.body, answer.reply.documents)
     return replying.simple(headers, answer.reply.body, answer.reply.documents)
-
-
-def _is_disconnect(told: asyncio.Future[MutableMapping[str, Any]]) -> bool:
-    return told.done() and told.exception() is None and told.result()["type"] == "http.disconnect"
-
-
-def _batch(pieces: Iterator[bytes]) -> bytes:
-    """At least _BATCH_BYTES, or whatever is left: less means that nothing follows."""
-    taken: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        taken.append(piece)
-        size += len(piece)
-        if size >= _BATCH_BYTES:
-            break
-    return taken[0] if len(taken) == 1 else b"".join(taken)
 
 
 async def _send_small(send: Send, status: int, content_type: str, content: bytes, *, allow: bool = False) -> None:

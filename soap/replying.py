@@ -30,6 +30,7 @@ class HttpReply:
     content_type: str
     length: int | None
     pieces: Iterator[bytes]
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def envelope(headers: str, body: Iterable[bytes]) -> Iterator[bytes]:

@@ -34,6 +34,7 @@ def test_the_environment_overrides_the_file_and_the_file_the_defaults(tmp_path: 
         ("[server]\ninsecure = 1", "server.insecure is 1; it must be of type bool"),
         ('[registry]\npatients = "some"', "registry.patients is 'some'; it must be one of known, open"),
         ('[server]\ntracing = "zipkin"', "server.tracing is 'zipkin'; it must be one of off, otlp"),
+        ("[imaging]\nempty_uid = 500", "imaging.empty_uid is 500; it must be one of 404, 400"),
         ("port = 1", "port stands outside of a section"),
         ("[server", "xdsi.toml"),
     ],
@@ -51,6 +52,24 @@ def test_an_unknown_variable_is_named() -> None:
         load(None, {"XDSI__SERVER__PROT": "1"})
     with pytest.raises(ConfigError, match="must be of type int"):
         load(None, {"XDSI__SERVER__PORT": "many"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        (
+            "CORS_ORIGINS",
+            "https://a.example.org, b.example.org",
+            "imaging.cors_origins: 'b.example.org' is not of the form",
+        ),
+        ("CORS_ORIGINS", "https://a.example.org/viewer", "without a path"),
+        ("MAX_RESULTS", "0", "imaging.max_results is 0; it must be at least 1"),
+        ("MAX_SIDE_PX", "-1", "imaging.max_side_px is -1; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_of_an_imaging_source_is_refused(variable: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(None, {f"XDSI__IMAGING__{variable}": value})
 
 
 def test_an_unknown_actor_is_named() -> None:

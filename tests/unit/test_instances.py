@@ -95,7 +95,9 @@ def test_a_file_and_its_name_are_on_disk_before_its_row_is_written(
 
         monkeypatch.setattr(Connection, "run", inserted)
         stored, _ = instances.add(series[0])
-        ((file, *names),) = before
+        # Of its study, its series, what is told of it, and itself.
+        assert before == [before[0]] * 4
+        file, *names = before[0]
         assert file == stored.path
         assert {*names} == {stored.path.parent, stored.path.parent.parent}
 

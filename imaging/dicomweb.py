@@ -1,0 +1,80 @@
+"""Which resource of DICOMweb and WADO-URI is answered by which function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imaging import qido, rendered, stow, wado_rs, wado_uri
+from imaging.frames import Decoding, Frames, Opened
+from imaging.instances import Instances
+from imaging.rejections import Rejected
+from imaging.resources import Handler
+from imaging.wado_rs import Find, Given
+from imaging.web import Route
+from soap.operations import Limits
+
+STUDY = "/studies/{study}"
+SERIES = f"{STUDY}/series/{{series}}"
+INSTANCE = f"{SERIES}/instances/{{instance}}"
+FRAMES = f"{INSTANCE}/frames/{{frames}}"
+
+
+def routes(
+    *,
+    instances: Instances,
+    given: Given,
+    rejected: Rejected,
+    limits: Limits,
+    max_results: int,
+    max_side_px: int,
+) -> tuple[Route, ...]:
+    """Below /dicomweb: QIDO-RS (RAD-129), WADO-RS (RAD-107) and STOW-RS (RAD-108). `given` is a Transfer's."""
+
+    def searching(level: qido.Level) -> Handler:
+        return qido.search(level, reading=instances.reading, rejected=rejected, max_results=max_results)
+
+    find = wado_rs.finding(instances, rejected)
+    storing = stow.storing(instances=instances, limits=limits)
+    return (
+        Route(form="/studies", transaction="RAD-129", get=searching("study")),
+        Route(form="/studies", transaction="RAD-108", post=storing),
+        Route(form="/series", transaction="RAD-129", get=searching("series")),
+        Route(form="/instances", transaction="RAD-129", get=searching("instance")),
+        Route(form=f"{STUDY}/series", transaction="RAD-129", get=searching("series")),
+        Route(form=f"{STUDY}/instances", transaction="RAD-129", get=searching("instance")),
+        Route(form=f"{SERIES}/instances", transaction="RAD-129", get=searching("instance")),
+        Route(form=STUDY, transaction="RAD-108", post=storing),
+        *_retrieving(find, given, max_side_px),
+    )
+
+
+def _retrieving(find: Find, given: Given, max_side_px: int) -> Iterator[Route]:
+    opened = _opened(given)
+    retrieve, metadata = wado_rs.retrieve(find=find, given=given), wado_rs.metadata(find=find)
+    pictures = rendered.rendered(find=find, opened=opened, max_side_px=max_side_px)
+    thumbnail = rendered.thumbnail(find=find, opened=opened, max_side_px=max_side_px)
+    for form in (STUDY, SERIES, INSTANCE):
+        yield Route(form=form, transaction="RAD-107", get=retrieve)
+        yield Route(form=f"{form}/metadata", transaction="RAD-107", get=metadata)
+    for form in (STUDY, SERIES, INSTANCE, FRAMES):
+        yield Route(form=f"{form}/rendered", transaction="RAD-107", get=pictures)
+        yield Route(form=f"{form}/thumbnail", transaction="RAD-107", get=thumbnail)
+    yield Route(form=FRAMES, transaction="RAD-107", get=wado_rs.frames(find=find, opened=opened))
+    bulkdata = wado_rs.bulkdata(find=find, opened=opened)
+    yield Route(form=f"{INSTANCE}/bulkdata/{{bulk*}}", transaction="RAD-107", get=bulkdata)
+
+
+def _opened(given: Given) -> Opened:
+    decoding = Decoding(given)
+    return lambda stored: Frames(stored, decoding)
+
+
+def wado_uri_route(
+    *, instances: Instances, given: Given, rejected: Rejected, max_side_px: int, empty_uid_status: int
+) -> Route:
+    """At /wado: WADO-URI (RAD-55)."""
+    find = wado_rs.finding(instances, rejected)
+    get = wado_uri.retrieve(
+        find=find, given=given, opened=_opened(given), max_side_px=max_side_px, empty_uid_status=empty_uid_status
+    )
+    return Route(form="", transaction="RAD-55", get=get)
