@@ -20,7 +20,7 @@ from database.connections import Connection, Database, DatabaseLost, DatabaseUnr
 from database.writing import Job, Writer
 from imaging import index
 from imaging.index import Described
-from imaging.part10 import same_data_set
+from imaging.part10 import inflates_within, is_deflated, same_data_set
 from imaging.tables import instance
 from xds.messages import Document
 from xds.problems import Failure
@@ -33,6 +33,10 @@ _CHUNK_BYTES = 1024 * 1024
 _CHUNK_UIDS = 500
 #: An element longer than this, in bytes, is passed over when a header is read: nothing that is looked at is as long.
 _MAX_HEADER_ELEMENT = 1024 * 1024
+
+
+#: Most bytes of a deflated data set.
+_MAX_INFLATED = 512 * 1024 * 1024
 
 
 class InstanceError(ValueError):
@@ -298,6 +302,9 @@ class Instances:
 
 def read_header(path: Path) -> Dataset:
     """A Part-10 file without its pixel data. InstanceError for what is none."""
+    # It is inflated as a whole, whatever is read of it.
+    if is_deflated(path) and not inflates_within(path, _MAX_INFLATED):
+        raise InstanceError(f"it does not inflate to at most {_MAX_INFLATED} bytes")
     try:
         with path.open("rb") as stream:
             return pydicom.dcmread(stream, stop_before_pixels=True, defer_size=_MAX_HEADER_ELEMENT)

@@ -13,6 +13,7 @@ IMPLEMENTATION_CLASS_UID = "2.25.188221763070184769050091059420776055296"
 IMPLEMENTATION_VERSION_NAME = "XDSI"
 _CHUNK_BYTES = 1024 * 1024
 _PREFIX_BYTES = 132
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 #: (0002,0000) UL, four bytes: FileMetaInformationGroupLength in Explicit VR Little Endian.
 _GROUP_LENGTH = bytes.fromhex("02000000") + b"UL" + bytes.fromhex("0400")
 
@@ -63,6 +64,14 @@ def same_data_set(one: Path, other: Path) -> bool:
             if chunk != second.read(_CHUNK_BYTES):
                 return False
     return True
+
+
+def is_deflated(path: Path) -> bool:
+    """Whether the File Meta Information says that the data set is deflated; where it does not say how long it is, whether it may."""
+    with path.open("rb") as file:
+        offset = data_set_offset(file)
+        file.seek(0)
+        return _DEFLATED in file.read(_CHUNK_BYTES if offset is None else min(offset, _CHUNK_BYTES))
 
 
 def inflates_within(path: Path, max_bytes: int) -> bool:

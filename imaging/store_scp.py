@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, AllTransferSyntaxes, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import UID, AllTransferSyntaxes, MediaStorageDirectoryStorage
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -22,7 +22,7 @@ from pynetdicom.sop_class import uid_to_service_class
 from database.connections import DatabaseLost, is_full
 from imaging.arrivals import Arrival, Bounds, Messages, Server
 from imaging.instances import DifferentInstance, InstanceError, Instances, read_header
-from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, inflates_within
+from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from imaging.storage_commitment import STORAGE_COMMITMENT, Commitment
 
 _log = logging.getLogger("xdsi.imaging")
@@ -36,8 +36,6 @@ _VERIFICATION = UID("1.2.840.10008.1.1")
 _STORAGE_SERVICE = UID("1.2.840.10008.4.2")
 #: An Error Comment (0000,0902) is LO.
 _MAX_COMMENT = 64
-#: A deflated data set is inflated in memory when its header is read: to so many bytes at most.
-_MAX_INFLATED = 512 * 1024 * 1024
 #: So many connections more than associations are taken: their associations are refused with the reason.
 _MORE_CONNECTIONS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -165,9 +163,6 @@ class StoreScp:
             return _OUT_OF_RESOURCES, arrival.error
         if request.AffectedSOPClassUID != context.abstract_syntax:
             return _DOES_NOT_MATCH, "the SOP class is not that of the presentation context"
-        deflated = context.transfer_syntax == DeflatedExplicitVRLittleEndian
-        if deflated and not inflates_within(arrival.path, _MAX_INFLATED):
-            return _CANNOT_UNDERSTAND, f"it does not inflate to at most {_MAX_INFLATED} bytes"
         try:
             header = read_header(arrival.path)
             for keyword, wanted in (

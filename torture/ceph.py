@@ -1,6 +1,6 @@
 """A Ceph cluster of one's own with its object gateway, all on loopback: one monitor, one manager, one OSD in a file, one RGW.
 
-Debian: radosgw ceph-mon ceph-osd ceph-mgr ceph-common curl. Its files go when it ends.
+Debian: radosgw ceph-mon ceph-osd ceph-mgr ceph-common. Its files go when it ends.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
+
+import obstore
+from obstore.store import S3Store
 
 from benchmarks.limits import free_port
 from benchmarks.orthanc import loopback_only
@@ -99,7 +105,7 @@ def serving(bucket: str = "documents") -> Iterator[Service]:
     """The gateway until the context ends, with a bucket."""
     if absent := missing():
         raise FileNotFoundError(
-            f"not installed: {', '.join(absent)} (Debian: radosgw ceph-mon ceph-osd ceph-mgr ceph-common curl)"
+            f"not installed: {', '.join(absent)} (Debian: radosgw ceph-mon ceph-osd ceph-mgr ceph-common)"
         )
     with tempfile.TemporaryDirectory(prefix="xdsi-ceph-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
@@ -116,7 +122,7 @@ def serving(bucket: str = "documents") -> Iterator[Service]:
             cluster.run(
                 "radosgw-admin", "-n", "client.rgw", "user", "create", "--uid", "xdsi", "--display-name", "xdsi", *keys
             )
-            _bucket(cluster, f"{endpoint}/{bucket}")
+            _bucket(endpoint, bucket)
             yield Service(endpoint=endpoint, bucket=bucket, access_key_id=_KEY, secret_access_key=_SECRET, timeout_s=60)
         finally:
             cluster.stop()
@@ -145,9 +151,26 @@ def _storage(cluster: Cluster) -> None:
     _until(cluster, ["ceph", "osd", "stat"], "1 up")
 
 
-def _bucket(cluster: Cluster, url: str) -> None:
-    signed = ("--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{_KEY}:{_SECRET}")
-    _until(cluster, ["curl", "--silent", "--write-out", "%{http_code}", "--request", "PUT", *signed, url], "200")
+def _bucket(endpoint: str, bucket: str) -> None:
+    """Makes the bucket, as soon as the gateway answers: a signed PUT of nothing is one."""
+    store = S3Store(
+        bucket,
+        endpoint=endpoint,
+        region="us-east-1",
+        access_key_id=_KEY,
+        secret_access_key=_SECRET,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    for _ in range(240):
+        url = obstore.sign(store, "PUT", "", timedelta(seconds=60))
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, b"", method="PUT"), timeout=60).close()
+        except urllib.error.URLError:
+            _pause(0.5)
+        else:
+            return
+    raise RuntimeError("the gateway made no bucket")
 
 
 def _until(cluster: Cluster, command: Sequence[str], told: str) -> None:

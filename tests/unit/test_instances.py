@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydicom.data import get_testdata_file
 
 from database.connections import Connection
 from imaging import part10, schema
 from imaging.ingest import load
-from imaging.instances import DifferentInstance, Instances
+from imaging.instances import DifferentInstance, InstanceError, Instances
 from imaging.phantom import write_series
 
 
@@ -144,3 +146,20 @@ def test_the_same_data_set_with_another_file_meta_information_is_the_same_instan
         assert header != content[:offset]
         assert instances.add_bytes(header + content[offset:]) == (stored, False)
     assert files(tmp_path) == 1
+
+
+@pytest.mark.parametrize("group_length", [True, False])
+def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path: Path, group_length: bool) -> None:
+    """However it comes: 640 MiB of nothing, in less than a megabyte; with and without the length of its own header."""
+    whole = Path(str(get_testdata_file("image_dfl.dcm", download=False))).read_bytes()
+    head = whole[: 144 + int.from_bytes(whole[140:144], "little")]
+    if not group_length:
+        head = head[:132] + head[144:]
+    squeezing = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = bytes(16 * 1024 * 1024)
+    body = b"".join(squeezing.compress(block) for _ in range(40)) + squeezing.flush()
+    (tmp_path / "bomb.dcm").write_bytes(head + body)
+    with opened(f"sqlite:///{tmp_path / 'imaging.sqlite'}", tmp_path) as instances:
+        with pytest.raises(InstanceError, match=r"^it does not inflate to at most 536870912 bytes$"):
+            instances.add(tmp_path / "bomb.dcm")
+        assert instances.studies() == []
