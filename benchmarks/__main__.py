@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -251,14 +252,20 @@ def large_document(bench: Bench, megabytes: int) -> None:
 
 
 def _download(
-    bench: Bench, url: str, body: bytes, at_least: int, content_type: str = messages.MTOM
+    bench: Bench,
+    url: str,
+    body: bytes | None,
+    at_least: int,
+    content_type: str = messages.MTOM,
+    accept: str = "*/*",
 ) -> tuple[float, float, float]:
-    """MB/s, seconds to the first byte of the answer's body, and MB by which the server's memory rises."""
+    """MB/s, seconds to the first byte of the answer's body, and MB by which the server's memory rises. A GET where there is no body."""
     parts = urlsplit(url)
     with bench.memory() as rise:
         connection = http.client.HTTPConnection(parts.netloc, timeout=600)
         start = time.perf_counter()
-        connection.request("POST", parts.path, body, {"Content-Type": content_type})
+        headers = {"Content-Type": content_type, "Accept": accept} if body is not None else {"Accept": accept}
+        connection.request("POST" if body is not None else "GET", parts.path, body, headers)
         response = connection.getresponse()
         size, buffer = len(response.read(1)), bytearray(_BLOCK)
         first = time.perf_counter() - start
@@ -268,6 +275,27 @@ def _download(
         if size < at_least:
             raise RuntimeError(f"{size} bytes came instead of {at_least}")
         return size / 1e6 / seconds, first, rise()
+
+
+def _at_once(bench: Bench, url: str, body: bytes, at_least: int, *, times: int) -> tuple[float, float]:
+    """MB/s of many downloads together, and MB by which the server's memory rises."""
+    parts = urlsplit(url)
+
+    def one() -> int:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=600)
+        connection.request("POST", parts.path, body, {"Content-Type": messages.MTOM})
+        response, size, buffer = connection.getresponse(), 0, bytearray(_BLOCK)
+        while count := response.readinto(buffer):
+            size += count
+        return size
+
+    with bench.memory() as rise, ThreadPoolExecutor(times) as pool:
+        start = time.perf_counter()
+        sizes = [job.result() for job in [pool.submit(one) for _ in range(times)]]
+        seconds = time.perf_counter() - start
+        if min(sizes) < at_least:
+            raise RuntimeError(f"{min(sizes)} bytes came instead of {at_least}")
+        return sum(sizes) / 1e6 / seconds, rise()
 
 
 def images(bench: Bench, slices: int) -> None:
@@ -311,6 +339,15 @@ def images(bench: Bench, slices: int) -> None:
         "one file from uvicorn, MB/s",
         notes,
     )
+    several, rise = _at_once(bench, f"{bench.base}/imaging", messages.multipart(root), size, times=50)
+    uvicorn = limits.static_uvicorn_mb_per_second(static)
+    notes = f"memory rises by {rise:.0f} MB"
+    bench.add("RAD-69 of the series, 50 at once", several, "MB/s", uvicorn, "one file from uvicorn, MB/s", notes)
+    path = f"/dicomweb/studies/{first.study_instance_uid}/series/{first.series_instance_uid}"
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    figures = max(_download(bench, f"{bench.base}{path}", None, size, accept=accept) for _ in range(3))
+    notes = f"first byte {figures[1] * 1000:.0f} ms, memory rises by {figures[2]:.0f} MB"
+    bench.add("WADO-RS of the series", figures[0], "MB/s", uvicorn, "one file from uvicorn, MB/s", notes)
     nginx = limits.static_nginx_mb_per_second(static, bench.directory)
     if nginx is not None:
         bench.add("RAD-69 of the series", figures[0], "MB/s", nginx, "one file from nginx, MB/s", notes)
