@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from imaging import qido, rendered, stow, wado_rs, wado_uri
 from imaging.frames import Decoding, Frames, Opened
 from imaging.instances import Instances
 from imaging.rejections import Rejected
 from imaging.resources import Handler
+from imaging.wado_nifti import or_nifti
 from imaging.wado_rs import Find, Given
 from imaging.web import Route
 from soap.operations import Limits
@@ -44,17 +46,18 @@ def routes(
         Route(form=f"{STUDY}/instances", transaction="RAD-129", get=searching("instance")),
         Route(form=f"{SERIES}/instances", transaction="RAD-129", get=searching("instance")),
         Route(form=STUDY, transaction="RAD-108", post=storing),
-        *_retrieving(find, given, max_side_px),
+        *_retrieving(find, given, instances.staging, max_side_px),
     )
 
 
-def _retrieving(find: Find, given: Given, max_side_px: int) -> Iterator[Route]:
+def _retrieving(find: Find, given: Given, staging: Path, max_side_px: int) -> Iterator[Route]:
     opened = _opened(given)
+    of_series = or_nifti(wado_rs.retrieve(find=find, given=given), find=find, given=given, staging=staging)
     retrieve, metadata = wado_rs.retrieve(find=find, given=given), wado_rs.metadata(find=find)
     pictures = rendered.rendered(find=find, opened=opened, max_side_px=max_side_px)
     thumbnail = rendered.thumbnail(find=find, opened=opened, max_side_px=max_side_px)
     for form in (STUDY, SERIES, INSTANCE):
-        yield Route(form=form, transaction="RAD-107", get=retrieve)
+        yield Route(form=form, transaction="RAD-107", get=of_series if form == SERIES else retrieve)
         yield Route(form=f"{form}/metadata", transaction="RAD-107", get=metadata)
     for form in (STUDY, SERIES, INSTANCE, FRAMES):
         yield Route(form=f"{form}/rendered", transaction="RAD-107", get=pictures)

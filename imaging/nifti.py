@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imaging import bounded as bounding
 from imaging.instances import Instance, read_header
-from imaging.transfer import NotGivenError, Transfer
+from imaging.transfer import NotGivenError
+from xds.messages import Document
 
 _NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
+Given = Callable[[Instance, Sequence[str]], Document]
 #: Slices of one volume have the same direction, to within this.
 _TOLERANCE = 1e-4
 _FILES = (".nii.gz", ".json", ".bval", ".bvec")
@@ -43,7 +45,7 @@ class Limits:
 
 
 def export(
-    series: Sequence[Instance], out: Path, *, transfer: Transfer, limits: Limits | None = None, name: str = ""
+    series: Sequence[Instance], out: Path, *, given: Given, limits: Limits | None = None, name: str = ""
 ) -> list[Path]:
     """The files that were made of the instances of one series, in `out`: volumes (.nii.gz), their sidecars (.json), and of diffusion
     .bval and .bvec. They are called `name`, by default the Series Instance UID; several volumes have suffixes.
@@ -61,7 +63,7 @@ def export(
         slices.mkdir()
         volumes.mkdir()
         for number, one in enumerate(series):
-            _put(one, slices / f"{number:06}.dcm", transfer)
+            _put(one, slices / f"{number:06}.dcm", given)
         _convert(program, slices, volumes, Path(made), limits or Limits(), uid)
         found = sorted(one for one in volumes.iterdir() if one.name.endswith(_FILES))
         if not any(one.name.endswith(".nii.gz") for one in found):
@@ -69,13 +71,13 @@ def export(
         return [one.rename(out / f"{name or uid}{one.name.removeprefix('series')}") for one in found]
 
 
-def _put(one: Instance, target: Path, transfer: Transfer) -> None:
+def _put(one: Instance, target: Path, given: Given) -> None:
     """Uncompressed, so that every encoding that is decoded here can be converted."""
     if one.transfer_syntax_uid in _NATIVE:
         target.symlink_to(one.path.absolute())
         return
     try:
-        document = transfer.given(one, _NATIVE)
+        document = given(one, _NATIVE)
     except NotGivenError as error:
         raise NiftiError(f"instance {one.sop_instance_uid} {error}") from error
     with document.open() as stream, target.open("wb") as file:

@@ -86,7 +86,7 @@ def _exported(
                 for uid in chosen:
                     of_series = [one for one in stored if one.series_instance_uid == uid]
                     try:
-                        files = export_nifti(of_series, out, transfer=giving)
+                        files = export_nifti(of_series, out, given=giving.given)
                     except NiftiError as error:
                         failed.append(str(error))
                     else:

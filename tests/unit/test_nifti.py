@@ -172,13 +172,13 @@ def test_each_voxel_is_at_its_place_with_its_value(
     tmp_path: Path,
 ) -> None:
     made = slices(orientation, rescale=rescale)
-    (image,) = volumes(export(stored(instances, made), tmp_path, transfer=transfer))
+    (image,) = volumes(export(stored(instances, made), tmp_path, given=transfer.given))
     assert_same(image, *reference(made))
     assert image.header.get_xyzt_units() == ("mm", "sec")
 
 
 def test_a_multi_frame_object_is_a_volume(instances: Instances, transfer: Transfer, tmp_path: Path) -> None:
-    (image,) = volumes(export(stored(instances, [enhanced(OBLIQUE)]), tmp_path, transfer=transfer))
+    (image,) = volumes(export(stored(instances, [enhanced(OBLIQUE)]), tmp_path, given=transfer.given))
     assert_same(image, *reference(slices(OBLIQUE)))
 
 
@@ -186,7 +186,7 @@ def test_slices_at_the_same_places_are_a_fourth_dimension(
     instances: Instances, transfer: Transfer, tmp_path: Path
 ) -> None:
     made = slices(AXIAL, times=3)
-    (image,) = volumes(export(stored(instances, made), tmp_path, transfer=transfer))
+    (image,) = volumes(export(stored(instances, made), tmp_path, given=transfer.given))
     assert image.shape[3] == 3
     for time in range(3):
         of_time = [one for one in made if one.TemporalPositionIdentifier == time + 1]
@@ -199,7 +199,7 @@ def test_a_compressed_series_is_converted_too(instances: Instances, transfer: Tr
     wanted = reference(made)
     for one in made:
         one.compress(RLELossless, generate_instance_uid=False)
-    (image,) = volumes(export(stored(instances, made), tmp_path, transfer=transfer))
+    (image,) = volumes(export(stored(instances, made), tmp_path, given=transfer.given))
     assert_same(image, *wanted)
 
 
@@ -207,7 +207,7 @@ def test_nothing_that_is_written_names_the_patient(instances: Instances, transfe
     made = slices(AXIAL)
     for one in made:
         one.ImageComments = "Anna Zwetschgenberger came late"
-    files = export(stored(instances, made), tmp_path, transfer=transfer)
+    files = export(stored(instances, made), tmp_path, given=transfer.given)
     assert {"".join(one.suffixes[-2:]) for one in files if ".nii" in one.name} == {".nii.gz"}
     for one in files:
         content = bytes(nibabel.load(one).header.binaryblock) if one.name.endswith(".nii.gz") else one.read_bytes()
@@ -219,7 +219,7 @@ def test_nothing_that_is_written_names_the_patient(instances: Instances, transfe
 def test_the_files_are_named_and_nothing_else_is_left(instances: Instances, transfer: Transfer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    files = export(stored(instances, slices(AXIAL)), out, transfer=transfer, name="brain")
+    files = export(stored(instances, slices(AXIAL)), out, given=transfer.given, name="brain")
     assert sorted(out.iterdir()) == sorted(files)
     assert {one.name for one in files} == {"brain.nii.gz", "brain.json"}
 
@@ -262,7 +262,7 @@ def test_what_is_no_volume_is_refused_with_the_reason(
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(NiftiError, match=reason):
-        export(stored(instances, made()), out, transfer=transfer)
+        export(stored(instances, made()), out, given=transfer.given)
     assert list(out.iterdir()) == []
 
 
@@ -273,5 +273,5 @@ def test_a_conversion_that_exceeds_its_bounds_is_refused(
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(NiftiError, match="dcm2niix"):
-        export(stored(instances, slices(AXIAL)), out, transfer=transfer, limits=limits)
+        export(stored(instances, slices(AXIAL)), out, given=transfer.given, limits=limits)
     assert list(out.iterdir()) == []
