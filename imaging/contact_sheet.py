@@ -42,7 +42,7 @@ def contact_sheet(
     if min(tile_px, max_tiles, columns or 1) < 1:
         raise ValueError(f"tile_px={tile_px}, max_tiles={max_tiles}, columns={columns}: each has to be at least 1")
     every = list(instances)
-    shown = [every[index] for index in _spread(len(every), max_tiles)]
+    shown = [every[index] for index in spread(len(every), max_tiles)]
     tiles: list[Image.Image] = []
     modalities: set[str] = set()
     for instance in shown:
@@ -57,7 +57,7 @@ def contact_sheet(
     return _png(tiles, caption, columns=columns or max(1, ceil(sqrt(len(tiles)))), tile_px=tile_px)
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """Indices of at most `most` of `count` things, from the first to the last."""
     if count <= most:
         return list(range(count))
@@ -83,7 +83,7 @@ def _tiles(dataset: Dataset, *, tile_px: int, frames: int, max_pixels: int) -> I
     if rows * columns * int(dataset.get("SamplesPerPixel") or 1) > max_pixels:
         yield _label([name, f"{columns} x {rows} pixels", f"more than {max_pixels}"], tile_px)
         return
-    for frame in _spread(number_of_frames, max(1, frames)):
+    for frame in spread(number_of_frames, max(1, frames)):
         try:
             yield _tile(picture(dataset, pixel_array(dataset, index=frame)), tile_px)  # colour comes out as RGB
         except Exception as error:  # as above; the frames before it are good

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,10 @@ def _stored(config: Config) -> tuple[Instances, Publications]:
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     domain = Domain(app=router({}), endpoints={})
     return local_instances(config, domain), domain.parts["publications"]
+
+
+#: What a picture is made of.
+_PLAIN = TRANSFER_SYNTAXES[:2]
 
 
 def load_folder(config: Config, folder: Path) -> tuple[Instances, Publications, LoadReport]:
@@ -183,33 +188,29 @@ def studies(config_path: Path | None, json_output: bool) -> None:
         show.as_table(f"{len(rows):,} stored", columns, [tuple(row.values()) for row in rows])
 
 
-def request_of(manifest: object, transfer_syntaxes: tuple[str, ...]) -> ImagingRequest:
-    """The RAD-69 request for everything that a manifest lists."""
+def request_of(
+    manifest: object, transfer_syntaxes: tuple[str, ...], only: Collection[str] | None = None
+) -> ImagingRequest:
+    """The RAD-69 request for everything that a manifest lists, or for `only` these SOP Instance UIDs."""
     from imaging.kos import Manifest
 
     assert isinstance(manifest, Manifest)
-    return ImagingRequest(
-        studies=tuple(
-            StudyRequest(
-                study_instance_uid=study.study_instance_uid,
-                series=tuple(
-                    SeriesRequest(
-                        series_instance_uid=series.series_instance_uid,
-                        documents=tuple(
-                            DocumentRequest(
-                                repository_unique_id=series.retrieve_location_uid,
-                                document_unique_id=one.sop_instance_uid,
-                            )
-                            for one in series.instances
-                        ),
-                    )
-                    for series in study.series
-                ),
+    studies = []
+    for study in manifest.studies:
+        listed = []
+        for series in study.series:
+            documents = tuple(
+                DocumentRequest(
+                    repository_unique_id=series.retrieve_location_uid, document_unique_id=one.sop_instance_uid
+                )
+                for one in series.instances
+                if only is None or one.sop_instance_uid in only
             )
-            for study in manifest.studies
-        ),
-        transfer_syntax_uids=transfer_syntaxes,
-    )
+            if documents:
+                listed.append(SeriesRequest(series_instance_uid=series.series_instance_uid, documents=documents))
+        if listed:
+            studies.append(StudyRequest(study_instance_uid=study.study_instance_uid, series=tuple(listed)))
+    return ImagingRequest(studies=tuple(studies), transfer_syntax_uids=transfer_syntaxes)
 
 
 @click.command("retrieve-images")
@@ -260,9 +261,58 @@ def retrieve_images(
     finish("images", rows, failed, json_output)
 
 
+@click.command("show")
+@click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("contact-sheet.png"),
+    show_default=True,
+    help="PNG file to write.",
+)
+@click.option("--tiles", type=click.IntRange(1, 400), default=64, show_default=True, help="Most images on it.")
+@click.option(
+    "--tile-px", type=click.IntRange(32, 1024), default=160, show_default=True, help="Size of each, in pixels."
+)
+@url_option("imaging")
+@worded
+def show_manifest(manifest: Path, out: Path, tiles: int, tile_px: int, imaging: str) -> None:
+    """Draw the images of a manifest on one picture; of many, some that are spread over all (RAD-69).
+
+    \b
+    xdsi retrieve 2.25.1234 --out . && xdsi show document-1.dcm --out study.png
+    """
+    from imaging import kos
+    from imaging.client import client
+    from imaging.contact_sheet import contact_sheet, spread
+    from server.compose import soap_client
+
+    listed = kos.read(manifest.read_bytes())
+    every = [one.sop_instance_uid for study in listed.studies for series in study.series for one in series.instances]
+    chosen = {every[index] for index in spread(len(every), tiles)}
+    images: list[bytes] = []
+    failed: list[str] = []
+    with spooling() as config, show.progress("retrieving", len(chosen), unit="instances") as step:
+        fetch = client(soap_client(imaging, config))
+        for answer in fetch(request_of(listed, _PLAIN, chosen)):
+            if isinstance(answer, Retrieved):
+                images.append(answer.document.read())
+            else:
+                failed.append(str(answer))
+            step()
+    if not images:
+        raise Refused("; ".join(failed[:3]) or f"{manifest} lists no images")
+    out.write_bytes(contact_sheet(images, max_tiles=tiles, tile_px=tile_px))
+    click.echo(f"{out}: {len(images)} of {show.counted(len(every), 'instance')}")
+    for line in failed:
+        click.echo(f"xdsi: {line}", err=True)
+    if failed:
+        raise SystemExit(1)
+
+
 def _safe(uid: str) -> str:
     """A UID as a file name: digits and dots only, or nothing."""
     return uid if re.fullmatch(r"[0-9.]{1,64}", uid) and ".." not in uid else ""
 
 
-COMMANDS: tuple[click.Command, ...] = (load_command, publish, studies, retrieve_images)
+COMMANDS: tuple[click.Command, ...] = (load_command, publish, studies, retrieve_images, show_manifest)

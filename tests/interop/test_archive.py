@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.orthanc import Orthanc
@@ -114,6 +115,19 @@ def test_a_study_of_the_archive_is_published_and_retrieved(fronting: Shell, path
     assert images == {uid: path.read_bytes() for uid, path in wanted.items()}
     assert list((fronting.directory / "data" / "imaging" / "content").iterdir()) == []
     assert list((fronting.directory / "data" / "imaging" / "staging").iterdir()) == []
+
+
+def test_a_manifest_is_shown_as_a_picture(fronting: Shell, paths: list[Path]) -> None:
+    study, _, _ = uids(file("examples_ybr_color.dcm"))
+    patient = ("--patient", "p8^^^&1.2.3.4&ISO", "--source-patient", "MRN8^^^&1.2.3.11&ISO")
+    (published,) = json.loads(fronting.run("publish", "--study", study, *patient, "--json").stdout)
+    fronting.run("retrieve", published["manifest"], "--out", "shown")
+    done = fronting.run("show", "shown/document-1.dcm", "--out", "sheet.png", "--tile-px", "64")
+    assert done.stdout == "sheet.png: 1 of 1 instance\n"
+    with Image.open(fronting.directory / "sheet.png") as picture:
+        # Thirty frames of 64 pixels, six in a row.
+        assert picture.width >= 6 * 64
+        assert len(set(picture.convert("L").tobytes())) > 50
 
 
 def test_what_the_archive_has_is_re_encoded_too(fronting: Shell, paths: list[Path]) -> None:
