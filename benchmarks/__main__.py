@@ -345,12 +345,12 @@ def images(bench: Bench, slices: int) -> None:
     bench.add("RAD-69 of the series, 50 at once", several, "MB/s", uvicorn, "one file from uvicorn, MB/s", notes)
     path = f"/dicomweb/studies/{first.study_instance_uid}/series/{first.series_instance_uid}"
     accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-    figures = max(_download(bench, f"{bench.base}{path}", None, size, accept=accept) for _ in range(3))
-    notes = f"first byte {figures[1] * 1000:.0f} ms, memory rises by {figures[2]:.0f} MB"
-    bench.add("WADO-RS of the series", figures[0], "MB/s", uvicorn, "one file from uvicorn, MB/s", notes)
+    web = max(_download(bench, f"{bench.base}{path}", None, size, accept=accept) for _ in range(3))
+    notes = f"first byte {web[1] * 1000:.0f} ms, memory rises by {web[2]:.0f} MB"
+    bench.add("WADO-RS of the series", web[0], "MB/s", uvicorn, "one file from uvicorn, MB/s", notes)
     nginx = limits.static_nginx_mb_per_second(static, bench.directory)
     if nginx is not None:
-        bench.add("RAD-69 of the series", figures[0], "MB/s", nginx, "one file from nginx, MB/s", notes)
+        bench.add("RAD-69 of the series", figures[0], "MB/s", nginx, "one file from nginx, MB/s")
 
 
 def main() -> None:
