@@ -6,11 +6,12 @@ import mimetypes
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from server import show
 from server.commands.repositories import addresses, document_request, repositories_option
@@ -18,8 +19,20 @@ from server.config import Config, load
 from server.options import Refused, config_option, json_option, url_option, worded
 from xds.messages import Document, Retrieved
 from xds.metadata import Association, Author, DocumentEntry, Folder, Submission, SubmissionSet, has_member
-from xds.values import Code, Identifier, LanguageCode, MimeType, Oid, Person, Text, Timestamp, UniqueId
-from xds.vocabulary import AssociationType
+from xds.values import (
+    Code,
+    Identifier,
+    LanguageCode,
+    MimeType,
+    Oid,
+    Person,
+    ReferenceId,
+    Text,
+    Timestamp,
+    UniqueId,
+    is_oid,
+)
+from xds.vocabulary import REFERENCE_ACCESSION, REFERENCE_STUDY_INSTANCE_UID, AssociationType
 
 
 @contextmanager
@@ -73,6 +86,8 @@ def _code_options(command: click.Command) -> click.Command:
 @click.option("--transforms", help="entryUUID of the document that the file is a transformation of (XFRM).")
 @click.option("--folder", multiple=True, help="entryUUID of a folder that the documents go into.")
 @click.option("--new-folder", help="Title of a new folder that the documents go into.")
+@click.option("--accession", multiple=True, help="Accession number of the order that it answers, number^issuer OID.")
+@click.option("--study-uid", multiple=True, help="Study Instance UID of the images that it is about.")
 @url_option("repository")
 @json_option
 @worded
@@ -90,20 +105,29 @@ def submit(
     transforms: str | None,
     folder: tuple[str, ...],
     new_folder: str | None,
+    accession: tuple[str, ...],
+    study_uid: tuple[str, ...],
     repository: str,
     json_output: bool,
     **codes: str,
 ) -> None:
     """Submit files to a repository (ITI-41), together in one submission.
 
+    Of a CDA document, what its header says goes before the defaults, and what is given here before both. --accession and --study-uid
+    are what leads from a report to the manifest of its images, and back.
+
     \b
     xdsi submit letter.pdf --patient 'p100^^^&1.2.3.4&ISO' --title 'Discharge letter'
     xdsi submit corrected.pdf --patient 'p100^^^&1.2.3.4&ISO' --replaces urn:uuid:8c2f7b34-5a1d-4c6e-9f3a-1b2c3d4e5f60
     xdsi submit *.pdf --patient 'p100^^^&1.2.3.4&ISO' --new-folder 'Episode 7'
+    xdsi submit report.pdf --patient 'p100^^^&1.2.3.4&ISO' --accession A-17^1.2.3.9 --study-uid 1.2.840.99.1
     """
     from repository.client import client
     from server.compose import soap_client
 
+    context = click.get_current_context()
+    chosen = {name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    references = tuple(_references(accession, study_uid))
     made = {name: code_of(text) for name, text in codes.items()}
     now = Timestamp.at(datetime.now(UTC))
     authors = (Author(author_person=Person(author)),)
@@ -127,12 +151,13 @@ def submit(
             title=Text.of(title or path.name),
             unique_id=UniqueId(f"2.25.{uuid.uuid4().int}"),
         )
+        entry = _prefilled(replace(entry, reference_id_list=references), path, chosen)
         entries.append(entry)
-        documents[entry.entry_uuid] = _file(path, guessed)
+        documents[entry.entry_uuid] = _file(path, str(entry.mime_type))
     submission_set = SubmissionSet(
         entry_uuid="SubmissionSet",
         author=authors,
-        content_type_code=made["type_code"],
+        content_type_code=entries[0].type_code,
         patient_id=Identifier(patient),
         source_id=Oid(source_id),
         submission_time=now,
@@ -161,6 +186,57 @@ def submit(
         show.as_json({"submission_set": submission_set.unique_id, "documents": rows, "warnings": outcome.problems})
     else:
         show.as_table("submitted", ("file", "uniqueId", "bytes"), [tuple(row.values()) for row in rows])
+
+
+#: Which option stands for an attribute that a CDA header may have.
+_OPTIONS = {
+    "author": "author",
+    "confidentiality_code": "confidentiality_code",
+    "format_code": "format_code",
+    "language_code": "language",
+    "mime_type": "mime_type",
+    "source_patient_id": "source_patient",
+    "title": "title",
+    "type_code": "type_code",
+}
+_LOOKED_AT_BYTES = 64 * 1024
+
+
+def _prefilled(entry: DocumentEntry, path: Path, chosen: set[str]) -> DocumentEntry:
+    """With what the header of a CDA document says, but for what was chosen on the command line."""
+    from schemas import cda
+    from soap.envelope import parse_document
+    from soap.fault import SoapFault
+
+    with path.open("rb") as file:
+        if b"ClinicalDocument" not in file.read(_LOOKED_AT_BYTES):
+            return entry
+    try:
+        root = parse_document(path.read_bytes())
+    except SoapFault as fault:
+        raise Refused(f"{path}: {fault.reason}") from None
+    if not cda.is_cda(root):
+        return entry
+    header = cda.read_header(root)
+    told = {
+        one.name: value
+        for one in fields(header)
+        if (value := getattr(header, one.name)) and one.name != "entry_uuid" and _OPTIONS.get(one.name) not in chosen
+    }
+    told["reference_id_list"] = tuple(dict.fromkeys((*entry.reference_id_list, *header.reference_id_list)))
+    return replace(entry, **told)
+
+
+def _references(accession: tuple[str, ...], study_uid: tuple[str, ...]) -> Iterator[ReferenceId]:
+    for one in accession:
+        number, _, authority = one.partition("^")
+        if authority and not is_oid(authority):
+            raise Refused(f"--accession: {authority!r} is no OID of who issues such numbers")
+        yield ReferenceId.of(number, REFERENCE_ACCESSION, authority or None)
+    for uid in study_uid:
+        if not is_oid(uid):
+            raise Refused(f"--study-uid: {uid!r} is no UID")
+        yield ReferenceId.of(uid, REFERENCE_STUDY_INSTANCE_UID)
 
 
 def _related(entries: list[DocumentEntry], relations: dict[AssociationType, str | None]) -> Iterator[Association]:

@@ -14,6 +14,7 @@ import pytest
 
 from server.config import Config
 from server.embedded import serving
+from tests.unit.test_cda import REPORT
 
 PATIENT, OTHER = "life^^^&1.2.3.11&ISO", "other^^^&1.2.3.11&ISO"
 
@@ -145,3 +146,40 @@ def test_documents_go_with_their_metadata_unless_they_are_held(shell: Shell) -> 
     assert shell.found("--unique-id", unique_id) == []
     assert "XDSDocumentUniqueIdError" in shell.run("retrieve", unique_id, status=1).stderr
     assert "not held" in shell.run("repository", "release", unique_id, status=1).stderr
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+def submitted(shell: Shell, name: str, *arguments: str) -> dict[str, Any]:
+    made = json.loads(shell.run("submit", name, "--patient", PATIENT, *arguments, "--json").stdout)
+    (entry,) = shell.found("--unique-id", made["documents"][0]["unique_id"])
+    return entry
+
+
+def test_a_cda_report_says_itself_what_it_is(shell: Shell) -> None:
+    """What is given on the command line goes before what its header says, and that before the defaults."""
+    (shell.directory / "report.xml").write_text(REPORT)
+    entry = submitted(shell, "report.xml", "--language", "en-GB")
+    assert (entry["unique_id"], entry["mime_type"], entry["title"]) == ("1.2.3.4.5^R17", "text/xml", "CT of the chest")
+    assert (entry["language_code"], entry["type_code"]["code"]) == ("en-GB", "24627-2")
+    assert entry["class_code"]["code"] == "REPORTS", "the header has none: the default"
+    study = "1.2.840.99.1^^^^urn:ihe:iti:xds:2016:studyInstanceUID"
+    assert [one["unique_id"] for one in shell.found("--patient", PATIENT, "--reference-id", study)] == ["1.2.3.4.5^R17"]
+
+
+def test_a_pdf_report_is_found_by_the_study_that_it_is_about(shell: Shell) -> None:
+    (shell.directory / "report.pdf").write_bytes(b"%PDF-1.7\n")
+    entry = submitted(shell, "report.pdf", "--accession", "A-17^1.2.3.9", "--study-uid", "1.2.840.99.1")
+    assert entry["mime_type"] == "application/pdf"
+    accession = "A-17^^^&1.2.3.9&ISO^urn:ihe:iti:xds:2013:accession"
+    found = shell.found("--patient", PATIENT, "--reference-id", accession)
+    assert [one["unique_id"] for one in found] == [entry["unique_id"]]
+    refused = shell.run("submit", "report.pdf", "--patient", PATIENT, "--study-uid", "x", status=1).stderr
+    assert refused == "xdsi: --study-uid: 'x' is no UID\n"
+
+
+def test_a_cda_document_that_can_not_be_read_is_refused(shell: Shell) -> None:
+    (shell.directory / "bad.xml").write_text(f"<!DOCTYPE x>{REPORT}")
+    refused = shell.run("submit", "bad.xml", "--patient", PATIENT, status=1).stderr
+    assert refused.startswith("xdsi: bad.xml: ") and "document type declaration" in refused
