@@ -74,6 +74,9 @@ FILES = (
     "liver_expb_1frame.dcm",
     "rtdose_rle_1frame.dcm",
     "rtdose_expb_1frame.dcm",
+    "JPEG-LL.dcm",
+    "MR2_J2KI.dcm",
+    "emri_small_jpeg_ls_lossless.dcm",
 )
 #: Syntaxes that have no room for a file: of BitsAllocated 32 but for RLE, of BitsAllocated 1.
 PIXELS_ARE_TOO_WIDE = frozenset(LOSSLESS) - {*UNCOMPRESSED, RLELossless}
