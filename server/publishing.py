@@ -16,8 +16,9 @@ from imaging.publishing import Publisher, Source
 from imaging.rejections import see_arrivals
 from registry.client import client as registry_client
 from repository.client import client as repository_client
-from server.compose import archive, imaging_defaults, now, soap_client
+from server.compose import now, soap_client
 from server.config import Config, ConfigError, Imaging
+from server.imaging import archive, imaging_defaults
 from server.tracing import OFF, Tracing
 from xds.transactions import Provide, Register
 

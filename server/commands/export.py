@@ -64,8 +64,9 @@ def _exported(
     """What was written, and why what was not."""
     from imaging.nifti import NiftiError
     from imaging.nifti import export as export_nifti
-    from server.compose import Domain, local_instances, transfer
+    from server.compose import Domain
     from server.http import router
+    from server.imaging import local_instances, transfer
 
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     domain = Domain(app=router({}), endpoints={})

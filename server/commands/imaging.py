@@ -38,8 +38,9 @@ TRANSFER_SYNTAXES = (
 
 def _stored(config: Config) -> tuple[Instances, Publications]:
     """What the source of a configuration has stored, and published."""
-    from server.compose import Domain, local_instances
+    from server.compose import Domain
     from server.http import router
+    from server.imaging import local_instances
 
     Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     domain = Domain(app=router({}), endpoints={})
