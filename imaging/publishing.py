@@ -126,12 +126,13 @@ class Publisher:
         """
         done: Publication | None = None
         for _ in range(_ROUNDS):
+            # Before all else that is looked at: what is decided upon an older state is not taken.
+            known = self.publications.study(study)
+            assert known is not None
             if under_way := self.publications.submitting(study):
                 done = self._send(under_way)
                 if done.document_unique_id and not at_once:
                     return done
-            known = self.publications.study(study)
-            assert known is not None
             listed = to_list(self._of_study(study), self._rejected)
             current = self.publications.current(study)
             misplaced = current is not None and known.patient_id not in ("", current.patient_id)

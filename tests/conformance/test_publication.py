@@ -527,6 +527,31 @@ def test_several_that_publish_one_study_at_the_same_time_publish_it_once(case: C
     assert case.overview().state == "published"
 
 
+def test_what_another_has_decided_meanwhile_is_carried_out_and_not_decided_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other looks and decides between two looks of the first, and has not sent it yet."""
+    case.arrive()
+    looks = case.publications.submitting
+
+    def unheard(submission: Submission, documents: Mapping[str, Document]) -> Outcome:
+        raise OSError("no answer")
+
+    def submitting(study: str) -> Publication | None:
+        found = looks(study)
+        monkeypatch.setattr(case.publications, "submitting", looks)
+        with pytest.raises(OSError, match="no answer"):
+            replace(case.publisher, provide=unheard).publish(case.study)
+        return found
+
+    monkeypatch.setattr(case.publications, "submitting", submitting)
+    made = case.publisher.publish(case.study)
+    assert made is not None
+    assert case.publications.submitting(case.study) is None
+    (entry,) = case.entries()
+    assert entry.unique_id == made.document_unique_id
+
+
 def test_a_second_attempt_that_overtakes_the_first_is_no_failure(case: Case) -> None:
     case.arrive()
 
