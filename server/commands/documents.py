@@ -133,7 +133,7 @@ def submit(
     authors = (Author(author_person=Person(author)),)
     entries, documents = [], {}
     for number, path in enumerate(files):
-        guessed = mime_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        guessed = mime_type or _mime_type(path)
         entry = DocumentEntry(
             entry_uuid=f"Document{number}",
             author=authors,
@@ -200,14 +200,31 @@ _OPTIONS = {
     "type_code": "type_code",
 }
 _LOOKED_AT_BYTES = 64 * 1024
+#: There is no registered media type; this one is used most.
+_NIFTI = "application/x-nifti"
+_IMAGES = Code.of("IMAGES", "1.3.6.1.4.1.19376.1.2.6.1", "Images")
+_IMAGING_STUDY = Code.of("18748-4", "2.16.840.1.113883.6.1", "Diagnostic imaging study")
+
+
+def _mime_type(path: Path) -> str:
+    """By the file's name."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return _NIFTI
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
 def _prefilled(entry: DocumentEntry, path: Path, chosen: set[str]) -> DocumentEntry:
-    """With what the header of a CDA document says, but for what was chosen on the command line."""
+    """With what the header of a CDA document says, or what NIfTI volumes are, but for what was chosen on the command line."""
     from schemas import cda
     from soap.envelope import parse_document
     from soap.fault import SoapFault
 
+    if entry.mime_type == _NIFTI:
+        return replace(
+            entry,
+            class_code=entry.class_code if "class_code" in chosen else _IMAGES,
+            type_code=entry.type_code if "type_code" in chosen else _IMAGING_STUDY,
+        )
     with path.open("rb") as file:
         if b"ClinicalDocument" not in file.read(_LOOKED_AT_BYTES):
             return entry

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 
 from server.config import Config
@@ -177,6 +179,24 @@ def test_a_pdf_report_is_found_by_the_study_that_it_is_about(shell: Shell) -> No
     assert [one["unique_id"] for one in found] == [entry["unique_id"]]
     refused = shell.run("submit", "report.pdf", "--patient", PATIENT, "--study-uid", "x", status=1).stderr
     assert refused == "xdsi: --study-uid: 'x' is no UID\n"
+
+
+def test_a_nifti_volume_is_an_image_document_and_comes_back_as_it_was(shell: Shell) -> None:
+    volume = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.diag([2.0, 2, 3, 1]))
+    nibabel.save(volume, shell.directory / "brain.nii.gz")
+    entry = submitted(shell, "brain.nii.gz", "--study-uid", "1.2.840.99.1")
+    assert (entry["mime_type"], entry["class_code"]["code"], entry["type_code"]["code"]) == (
+        "application/x-nifti",
+        "IMAGES",
+        "18748-4",
+    )
+    study = "1.2.840.99.1^^^^urn:ihe:iti:xds:2016:studyInstanceUID"
+    assert [one["unique_id"] for one in shell.found("--patient", PATIENT, "--reference-id", study)] == [
+        entry["unique_id"]
+    ]
+    shell.run("retrieve", entry["unique_id"], "--out", "got")
+    (got,) = (shell.directory / "got").iterdir()
+    assert got.read_bytes() == (shell.directory / "brain.nii.gz").read_bytes()
 
 
 def test_a_cda_document_that_can_not_be_read_is_refused(shell: Shell) -> None:
