@@ -10,8 +10,9 @@ from imaging.frames import Decoding, Frames, Opened
 from imaging.instances import Instances
 from imaging.rejections import Rejected
 from imaging.resources import Handler
+from imaging.transfer import Given
 from imaging.wado_nifti import or_nifti
-from imaging.wado_rs import Find, Given
+from imaging.wado_rs import Find
 from imaging.web import Route
 from soap.operations import Limits
 

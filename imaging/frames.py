@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from imaging import kos
 from imaging.instances import Instance, read_header
-from imaging.transfer import NotGivenError
+from imaging.transfer import Given, NotGivenError
 from xds.messages import Document
 
 _EXPLICIT = str(ExplicitVRLittleEndian)
@@ -65,7 +65,7 @@ class Decoding:
     The last few are kept, since who asks for one frame will ask for the next.
     """
 
-    def __init__(self, given: Callable[[Instance, Sequence[str]], Document], *, kept: int = 4) -> None:
+    def __init__(self, given: Given, *, kept: int = 4) -> None:
         self._given, self._kept = given, kept
         self._documents: OrderedDict[str, Document] = OrderedDict()
         self._lock = threading.Lock()

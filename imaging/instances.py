@@ -169,9 +169,6 @@ class Instances:
 
         `header` is what `read_header` says of it, `size` (bytes) and `sha1` are those of the whole file.
         """
-        return self._keep(part, header, size=size, sha1=sha1)
-
-    def _keep(self, part: Path, header: Dataset, *, size: int, sha1: str) -> tuple[Instance, bool]:
         row = row_of(header, size=size, sha1=sha1)
         known = self._known(row, part)
         if known is not None:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imaging import bounded as bounding
 from imaging.instances import Instance, read_header
-from imaging.transfer import NotGivenError
-from xds.messages import Document
+from imaging.transfer import Given, NotGivenError
 
 _NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
-Given = Callable[[Instance, Sequence[str]], Document]
 #: Slices of one volume have the same direction, to within this.
 _TOLERANCE = 1e-4
 _FILES = (".nii.gz", ".json", ".bval", ".bvec")

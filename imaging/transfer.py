@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,7 +16,8 @@ from imaging.instances import Instance, read_header
 from imaging.recoding import Recoder
 from xds.messages import Document
 
-_CHUNK_BYTES = 1024 * 1024
+Given = Callable[[Instance, Sequence[str]], Document]
+"""The instance as Part 10 in one of the transfer syntaxes, as `Transfer.given`."""
 
 
 class NotGivenError(ValueError):
@@ -80,7 +80,7 @@ class Transfer:
                 )
                 raise NotGivenError(f"{fault} {stored_in}") from fault
             unused.detach()
-            return _passing(target)
+            return Document.passing(target, size=target.stat().st_size, sha1="", mime_type="application/dicom")
 
         unused = weakref.finalize(result, _forget, future, target)
         return result
@@ -108,15 +108,6 @@ def _forget(future: Future[str], target: Path) -> None:
     """Nobody waits for it any more."""
     if not future.cancel():
         future.add_done_callback(lambda _: target.unlink(missing_ok=True))
-
-
-def _passing(path: Path) -> Document:
-    digest, size = hashlib.sha1(usedforsecurity=False), 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return Document.passing(path, size=size, sha1=digest.hexdigest(), mime_type="application/dicom")
 
 
 def _listed(syntaxes: Sequence[str]) -> str:

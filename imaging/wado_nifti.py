@@ -10,7 +10,8 @@ from pathlib import Path
 from imaging.instances import Instance
 from imaging.nifti import NiftiError, export
 from imaging.resources import Handler, Refusal, Request, accepted
-from imaging.wado_rs import Find, Given
+from imaging.transfer import Given
+from imaging.wado_rs import Find
 from soap.replying import HttpReply
 from xds.messages import Document
 

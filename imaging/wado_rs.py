@@ -26,12 +26,11 @@ from imaging.resources import (
     one_of,
     warning,
 )
-from imaging.transfer import NotGivenError
+from imaging.transfer import Given, NotGivenError
 from soap.replying import HttpReply
 from xds.messages import Document
 from xds.values import is_oid
 
-Given = Callable[[Instance, Sequence[str]], Document]
 #: What is below the path of a request, in order and never nothing; Refusal (404) where there is nothing.
 Find = Callable[[Request], list[Instance]]
 DICOM, OCTETS = "application/dicom", "application/octet-stream"

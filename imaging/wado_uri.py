@@ -11,8 +11,8 @@ from imaging.instances import Instance
 from imaging.rendered import MEDIA_TYPES, annotations_of, draw, has_pixels, real, whole_number, window
 from imaging.rendering import Wanted
 from imaging.resources import Handler, Refusal, Request, accepted, reply
-from imaging.transfer import NotGivenError
-from imaging.wado_rs import DICOM, Find, Given, whole
+from imaging.transfer import Given, NotGivenError
+from imaging.wado_rs import DICOM, Find, whole
 from soap.replying import HttpReply
 from xds.values import is_oid
 
