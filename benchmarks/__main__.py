@@ -24,9 +24,9 @@ import psutil
 from lxml import etree
 
 from benchmarks import limits, load, messages
-from imaging.ingest import load as load_files
 from imaging.instances import Instances
 from imaging.phantom import write_series
+from imaging.receiving.ingest import load as load_files
 from imaging.schema import connect, upgrade
 from schemas import xdsi
 from server import show

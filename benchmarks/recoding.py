@@ -20,10 +20,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from imaging import codecs
-from imaging.codecs import Form, Loss
 from imaging.phantom import write_series
-from imaging.recoding import Recoder
+from imaging.pixels import codecs
+from imaging.pixels.codecs import Form, Loss
+from imaging.pixels.recoding import Recoder
 from server import show
 
 _SYNTAXES = (HTJ2KLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless)

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pydicom.dataset import Dataset
 
-from imaging.code_tables import BODY_PARTS, CODING_SCHEMES
-from imaging.mapping import first, issuer, text
+from imaging.publication.code_tables import BODY_PARTS, CODING_SCHEMES
+from imaging.publication.mapping import first, issuer, text
 
 Release = Literal["R4", "R5"]
 RELEASES: tuple[Release, ...] = get_args(Release)

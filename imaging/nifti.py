@@ -19,9 +19,9 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from imaging import bounded as bounding
 from imaging.instances import Instance, read_header
-from imaging.transfer import Given, NotGivenError
+from imaging.pixels import bounded as bounding
+from imaging.pixels.transfer import Given, NotGivenError
 
 _NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 #: Slices of one volume have the same direction, to within this.

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from imaging.archive import Fetch
 from imaging.instances import Instance, Instances
-from imaging.rejections import Rejected
-from imaging.transfer import NotGivenError, Transfer
+from imaging.pixels.transfer import NotGivenError, Transfer
+from imaging.publication.rejections import Rejected
 from xds.messages import Document, DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
 from xds.problems import ErrorCode, Problem
 

@@ -1,6 +1,6 @@
 """The Imaging Document Source's tables of instances: what is stored, and what can be searched for.
 
-What is published of them is in imaging/publication_tables.py.
+What is published of them is in imaging/publication/publication_tables.py.
 """
 
 from __future__ import annotations

@@ -184,7 +184,8 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         serve("/repository", service, documents.staging, config.repository.threads)
 
     if "imaging" in config.actors:
-        from imaging import rad69_retrieve, rejections
+        from imaging import rad69_retrieve
+        from imaging.publication import rejections
         from imaging.service import service as imaging_service
         from server import publishing
         from server.imaging import dicomweb, fetch, local_instances, receive_images, transfer

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from imaging import kos
 from imaging.client import client as imaging_client
-from imaging.contact_sheet import contact_sheet
-from imaging.ingest import load
 from imaging.instances import Instance, Instances
-from imaging.publications import Publication
+from imaging.pixels.contact_sheet import contact_sheet
+from imaging.publication.publications import Publication
+from imaging.receiving.ingest import load
 from registry.client import client as registry_client
 from registry.patients import add_patient
 from repository.client import client as repository_client

@@ -15,16 +15,16 @@ from soap.operations import Exchange
 if TYPE_CHECKING:
     from imaging.archive import Archive, Fetch
     from imaging.instances import Instance, Instances
-    from imaging.mapping import ImagingDefaults
-    from imaging.rejections import Rejected
-    from imaging.transfer import Transfer
+    from imaging.pixels.transfer import Transfer
+    from imaging.publication.mapping import ImagingDefaults
+    from imaging.publication.rejections import Rejected
 
 
 def local_instances(config: Config, domain: Domain) -> Instances:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
-    from imaging.publications import Publications
+    from imaging.publication.publications import Publications
     from server.health import answers, can_be_written
 
     engine = schema.connect(config.database_url("imaging"))
@@ -48,8 +48,8 @@ def dicomweb(
     observe: Callable[[Exchange], None],
 ) -> dict[str, App]:
     """DICOMweb and WADO-URI over the stored instances, by path."""
-    from imaging.dicomweb import routes, wado_uri_route
-    from imaging.web import Web
+    from imaging.dicomweb.routes import routes, wado_uri_route
+    from imaging.dicomweb.web import Web
 
     settings, limits = config.imaging, message_limits(config)
     resources = routes(
@@ -83,9 +83,9 @@ def dicomweb(
 
 def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:
     """How instances are given in the transfer syntaxes that somebody takes."""
-    from imaging.codecs import Loss
-    from imaging.recoding import Bounds, Recoder
-    from imaging.transfer import Transfer
+    from imaging.pixels.codecs import Loss
+    from imaging.pixels.recoding import Bounds, Recoder
+    from imaging.pixels.transfer import Transfer
 
     settings = config.imaging
     recoder = Recoder(
@@ -135,8 +135,8 @@ def receive_images(config: Config, domain: Domain, instances: Instances) -> None
     """The ways into the source that are no HTTP: DIMSE, and the watched folder."""
     settings = config.imaging
     if settings.dimse_port:
-        from imaging.storage_commitment import Commitment, Peer
-        from imaging.store_scp import Settings, StoreScp
+        from imaging.receiving.storage_commitment import Commitment, Peer
+        from imaging.receiving.store_scp import Settings, StoreScp
 
         if not is_loopback(settings.dimse_host) and not config.server.insecure:
             raise ConfigError(
@@ -170,7 +170,7 @@ def receive_images(config: Config, domain: Domain, instances: Instances) -> None
         scp.start()
         domain.listeners.append(scp)
     if settings.drop_directory:
-        from imaging import drop_folder
+        from imaging.receiving import drop_folder
 
         folder = drop_folder.DropFolder(Path(settings.drop_directory).absolute(), instances)
         domain.listeners.append(drop_folder.Watch(settings.drop_interval_s, folder.look))
@@ -178,7 +178,7 @@ def receive_images(config: Config, domain: Domain, instances: Instances) -> None
 
 def imaging_defaults(config: Config) -> ImagingDefaults:
     """What the configuration says about the metadata of manifests."""
-    from imaging.mapping import ImagingDefaults
+    from imaging.publication.mapping import ImagingDefaults
 
     return ImagingDefaults(
         language_code=config.imaging.language_code,

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from imaging.code_map import CodeMap
-from imaging.code_map import read as read_codes
 from imaging.instances import Instances
-from imaging.patient_map import PatientOf, patient_map
-from imaging.publications import Publications
-from imaging.publishing import Publisher, Source
-from imaging.rejections import see_arrivals
+from imaging.publication.code_map import CodeMap
+from imaging.publication.code_map import read as read_codes
+from imaging.publication.patient_map import PatientOf, patient_map
+from imaging.publication.publications import Publications
+from imaging.publication.publishing import Publisher, Source
+from imaging.publication.rejections import see_arrivals
 from registry.client import client as registry_client
 from repository.client import client as repository_client
 from server.compose import now, soap_client

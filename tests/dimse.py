@@ -16,8 +16,8 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from imaging import part10, schema
 from imaging.instances import Instances
-from imaging.storage_commitment import Commitment, Peer
-from imaging.store_scp import Settings, StoreScp
+from imaging.receiving.storage_commitment import Commitment, Peer
+from imaging.receiving.store_scp import Settings, StoreScp
 
 
 @dataclass(frozen=True)

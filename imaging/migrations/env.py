@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from imaging import publication_tables  # noqa: F401  its tables belong to the metadata
+from imaging.publication import publication_tables  # noqa: F401  its tables belong to the metadata
 from imaging.tables import metadata
 
 context.configure(

@@ -18,9 +18,9 @@ from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesReque
 from xds.values import Identifier
 
 if TYPE_CHECKING:
-    from imaging.ingest import LoadReport
     from imaging.instances import Instances
-    from imaging.publications import Publications
+    from imaging.publication.publications import Publications
+    from imaging.receiving.ingest import LoadReport
 
 #: What a consumer takes by default: uncompressed, and the common lossless encodings.
 TRANSFER_SYNTAXES = (
@@ -53,8 +53,8 @@ _PLAIN = TRANSFER_SYNTAXES[:2]
 
 def load_folder(config: Config, folder: Path) -> tuple[Instances, Publications, LoadReport]:
     """The report of loading a folder into the source of a configuration."""
-    from imaging.ingest import files_below
-    from imaging.ingest import load as load_files
+    from imaging.receiving.ingest import files_below
+    from imaging.receiving.ingest import load as load_files
 
     instances, publications = _stored(config)
     total = sum(1 for _ in files_below([folder]))
@@ -165,7 +165,7 @@ def studies(config_path: Path | None, json_output: bool) -> None:
     \b
     xdsi studies --config xdsi.toml --json
     """
-    from imaging.rejections import see_arrivals
+    from imaging.publication.rejections import see_arrivals
 
     instances, publications = _stored(load(config_path))
     see_arrivals(instances, publications)
@@ -256,7 +256,7 @@ def retrieve_images(
                 failed.append(str(answer))
             step()
     if contact_sheet is not None and rows:
-        from imaging.contact_sheet import contact_sheet as draw
+        from imaging.pixels.contact_sheet import contact_sheet as draw
 
         contact_sheet.write_bytes(draw([Path(str(row["file"])) for row in rows]))
     finish("images", rows, failed, json_output)
@@ -285,7 +285,7 @@ def show_manifest(manifest: Path, out: Path, tiles: int, tile_px: int, imaging: 
     """
     from imaging import kos
     from imaging.client import client
-    from imaging.contact_sheet import contact_sheet, spread
+    from imaging.pixels.contact_sheet import contact_sheet, spread
     from server.compose import soap_client
 
     listed = kos.read(manifest.read_bytes())

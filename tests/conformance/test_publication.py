@@ -28,12 +28,12 @@ from benchmarks import postgres as real_postgres
 from imaging import kos, schema, tables
 from imaging.client import client as imaging_client
 from imaging.instances import Instances
-from imaging.patient_map import patient_map
 from imaging.phantom import ct_series
-from imaging.publications import Arrived, Overview, Publication, Publications
-from imaging.publishing import Publisher
-from imaging.rad68_provide import PublishError
-from imaging.rejections import see_arrivals
+from imaging.publication.patient_map import patient_map
+from imaging.publication.publications import Arrived, Overview, Publication, Publications
+from imaging.publication.publishing import Publisher
+from imaging.publication.rad68_provide import PublishError
+from imaging.publication.rejections import see_arrivals
 from registry.client import client as registry_client
 from registry.patients import add_patient
 from repository.client import client as repository_client

@@ -21,10 +21,10 @@ from pydicom.uid import (
 
 from imaging import kos
 from imaging.client import client
-from imaging.ingest import load
 from imaging.instances import Instance, InstanceError, Instances
-from imaging.publishing import Publisher
-from imaging.rad68_provide import PublishError
+from imaging.publication.publishing import Publisher
+from imaging.publication.rad68_provide import PublishError
+from imaging.receiving.ingest import load
 from registry.client import client as registry_client
 from repository.client import client as repository_client
 from schemas import rim

@@ -16,7 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from imaging.phantom import write_series
-from imaging.storage_commitment import STORAGE_COMMITMENT, Peer
+from imaging.receiving.storage_commitment import STORAGE_COMMITMENT, Peer
 from tests.dimse import Source, send, source
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"

@@ -15,12 +15,12 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 
-from imaging.frames import Decoding, Frames
+from imaging.dicomweb.resources import Refusal, Request
+from imaging.dicomweb.wado_rs import finding, retrieve
 from imaging.instances import Instance, Instances
-from imaging.recoding import Recoder
-from imaging.resources import Refusal, Request
-from imaging.transfer import Transfer
-from imaging.wado_rs import finding, retrieve
+from imaging.pixels.frames import Decoding, Frames
+from imaging.pixels.recoding import Recoder
+from imaging.pixels.transfer import Transfer
 from server.compose import Domain
 from server.embedded import serving
 from tests.conftest import configured

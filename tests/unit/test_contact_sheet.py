@@ -14,8 +14,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
-from imaging.contact_sheet import contact_sheet
 from imaging.phantom import ct_series
+from imaging.pixels.contact_sheet import contact_sheet
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 SPEC = importlib.util.find_spec("heudiconv")

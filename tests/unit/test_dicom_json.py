@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from imaging import dicom_json
-from imaging.frames import DEFER_BYTES
+from imaging.pixels.frames import DEFER_BYTES
 
 NAMES = (
     *("CT_small.dcm", "MR_small.dcm", "test-SR.dcm", "reportsi.dcm", "rtplan.dcm", "JPEG2000.dcm"),

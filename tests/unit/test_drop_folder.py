@@ -13,9 +13,9 @@ import pydicom
 import pytest
 
 from imaging import schema
-from imaging.drop_folder import DropFolder, Seen, Watch
 from imaging.instances import Instances
 from imaging.phantom import write_series
+from imaging.receiving.drop_folder import DropFolder, Seen, Watch
 from server.embedded import serving
 from tests.conftest import configured
 

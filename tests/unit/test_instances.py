@@ -16,9 +16,9 @@ from pydicom.data import get_testdata_file
 
 from database.connections import Connection
 from imaging import part10, schema
-from imaging.ingest import load
 from imaging.instances import DifferentInstance, InstanceError, Instances
 from imaging.phantom import write_series
+from imaging.receiving.ingest import load
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

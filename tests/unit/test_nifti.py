@@ -18,8 +18,8 @@ from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRI
 from imaging import schema
 from imaging.instances import Instance, Instances
 from imaging.nifti import Limits, NiftiError, export
-from imaging.recoding import Recoder
-from imaging.transfer import Transfer
+from imaging.pixels.recoding import Recoder
+from imaging.pixels.transfer import Transfer
 from tests.unit.test_transcode import file
 
 Array = NDArray[np.float64]

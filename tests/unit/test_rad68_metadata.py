@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging import kos
-from imaging.code_map import CodeMap, read
-from imaging.mapping import ImagingDefaults, person_name, sex, utc
-from imaging.rad68_provide import PublishError, manifest_submission
+from imaging.publication.code_map import CodeMap, read
+from imaging.publication.mapping import ImagingDefaults, person_name, sex, utc
+from imaging.publication.rad68_provide import PublishError, manifest_submission
 from registry.rules import STRICT
 from xds.metadata import DocumentEntry
 from xds.values import Identifier

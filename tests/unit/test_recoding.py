@@ -22,10 +22,10 @@ from pydicom.uid import (
 )
 
 from imaging import schema
-from imaging.codecs import CodecError, Loss
 from imaging.instances import Instance, Instances
-from imaging.recoding import Bounds, Recoder
-from imaging.transfer import NotGivenError, Transfer
+from imaging.pixels.codecs import CodecError, Loss
+from imaging.pixels.recoding import Bounds, Recoder
+from imaging.pixels.transfer import NotGivenError, Transfer
 from tests.unit.test_transcode import file
 
 EXPLICIT = str(ExplicitVRLittleEndian)

@@ -31,8 +31,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from imaging.codecs import CodecError, Frame, Loss
-from imaging.transcode import transcode
+from imaging.pixels.codecs import CodecError, Frame, Loss
+from imaging.pixels.transcode import transcode
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 LOSSLESS = (

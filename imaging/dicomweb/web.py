@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import parse_qsl
 
-from imaging.resources import TEXT, Handler, Refusal, Request, check_place, check_query, reply
+from imaging.dicomweb.resources import TEXT, Handler, Refusal, Request, check_place, check_query, reply
 from soap import streams
 from soap.fault import SoapFault
 from soap.operations import Ending, Exchange, Limits

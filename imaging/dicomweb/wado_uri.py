@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from imaging.frames import FrameError, Frames, Opened
+from imaging.dicomweb.rendered import MEDIA_TYPES, annotations_of, draw, has_pixels, real, whole_number, window
+from imaging.dicomweb.resources import Handler, Refusal, Request, accepted, reply
+from imaging.dicomweb.wado_rs import DICOM, Find, whole
 from imaging.instances import Instance
-from imaging.rendered import MEDIA_TYPES, annotations_of, draw, has_pixels, real, whole_number, window
-from imaging.rendering import Wanted
-from imaging.resources import Handler, Refusal, Request, accepted, reply
-from imaging.transfer import Given, NotGivenError
-from imaging.wado_rs import DICOM, Find, whole
+from imaging.pixels.frames import FrameError, Frames, Opened
+from imaging.pixels.rendering import Wanted
+from imaging.pixels.transfer import Given, NotGivenError
 from soap.replying import HttpReply
 from xds.values import is_oid
 

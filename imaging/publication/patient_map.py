@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from imaging.rad68_provide import PublishError
+from imaging.publication.rad68_provide import PublishError
 from xds.values import Identifier
 
 PatientOf = Callable[[Identifier], Identifier]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pydicom.dataset import Dataset
 
 from imaging.dicom_json import Json, texts
+from imaging.dicomweb.resources import JSON, Refusal, Request, one_of, reply
+from imaging.dicomweb.wado_rs import DICOM, url_of
 from imaging.instances import DifferentInstance, Instance, InstanceError, Instances, read_header
-from imaging.resources import JSON, Refusal, Request, one_of, reply
-from imaging.wado_rs import DICOM, url_of
 from soap import multipart
 from soap.multipart import MultipartError, MultipartReader
 from soap.operations import Limits

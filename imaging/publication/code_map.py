@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from imaging.mapping import text
+from imaging.publication.mapping import text
 from xds.values import Code, is_oid
 
 _CONDITIONS = ("modality", "body_part", "procedure", "procedure_scheme")

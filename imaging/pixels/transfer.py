@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydicom.uid import ExplicitVRLittleEndian
 
-from imaging import codecs, transcode
-from imaging.codecs import CodecError, Loss
 from imaging.instances import Instance, read_header
-from imaging.recoding import Recoder
+from imaging.pixels import codecs, transcode
+from imaging.pixels.codecs import CodecError, Loss
+from imaging.pixels.recoding import Recoder
 from xds.messages import Document
 
 Given = Callable[[Instance, Sequence[str]], Document]

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imaging.bounded import bound
-from imaging.codecs import CodecError, Loss
+from imaging.pixels.bounded import bound
+from imaging.pixels.codecs import CodecError, Loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Recoder:
         return [one.pid for one in list(self._running) if one.poll() is None]
 
     def submit(self, source: Path, target: Path, syntaxes: Sequence[str], loss: Loss) -> Future[str]:
-        """As `imaging.transcode.transcode`, some time. CodecError also where that crashed, or exceeded a bound."""
+        """As `imaging.pixels.transcode.transcode`, some time. CodecError also where that crashed, or exceeded a bound."""
         return self._threads.submit(self._run, source, target, syntaxes, loss)
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Recoder:
         process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
         if process is None or process.poll() is not None or process not in self._running:
             process = self._own.process = subprocess.Popen(  # noqa: S603  # nothing of it is from the wire
-                [sys.executable, "-m", "imaging.recoding", json.dumps(asdict(self._bounds))],
+                [sys.executable, "-m", "imaging.pixels.recoding", json.dumps(asdict(self._bounds))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -115,7 +115,7 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 
 
 def _answer(job: dict[str, object]) -> dict[str, str]:
-    from imaging.transcode import transcode
+    from imaging.pixels.transcode import transcode
 
     loss = Loss(**job["loss"])  # type: ignore[arg-type]
     try:
@@ -131,7 +131,7 @@ def _answer(job: dict[str, object]) -> dict[str, str]:
 
 
 def main() -> None:
-    from imaging import transcode  # noqa: F401  # Before memory is bounded, and only once.
+    from imaging.pixels import transcode  # noqa: F401  # Before memory is bounded, and only once.
 
     bounds = Bounds(**json.loads(sys.argv[1]))
     bound(bounds.memory_bytes, bounds.file_bytes)

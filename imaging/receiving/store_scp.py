@@ -20,10 +20,10 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from database.connections import DatabaseLost, is_full
-from imaging.arrivals import Arrival, Bounds, Messages, Server
 from imaging.instances import DifferentInstance, InstanceError, Instances, read_header
 from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from imaging.storage_commitment import STORAGE_COMMITMENT, Commitment
+from imaging.receiving.arrivals import Arrival, Bounds, Messages, Server
+from imaging.receiving.storage_commitment import STORAGE_COMMITMENT, Commitment
 
 _log = logging.getLogger("xdsi.imaging")
 

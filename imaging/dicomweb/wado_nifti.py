@@ -7,11 +7,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from imaging.dicomweb.resources import Handler, Refusal, Request, accepted
+from imaging.dicomweb.wado_rs import Find
 from imaging.instances import Instance
 from imaging.nifti import NiftiError, export
-from imaging.resources import Handler, Refusal, Request, accepted
-from imaging.transfer import Given
-from imaging.wado_rs import Find
+from imaging.pixels.transfer import Given
 from soap.replying import HttpReply
 from xds.messages import Document
 

@@ -10,8 +10,8 @@ from datetime import datetime
 import pydicom
 from pydicom.dataset import Dataset
 
-from imaging.code_map import CodeMap, fitting
-from imaging.mapping import (
+from imaging.publication.code_map import CodeMap, fitting
+from imaging.publication.mapping import (
     KOS_FORMAT,
     ImagingDefaults,
     code,

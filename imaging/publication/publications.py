@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from imaging.publication_tables import arrival, arrived, publication, rejected
+from imaging.publication.publication_tables import arrival, arrived, publication, rejected
 from imaging.tables import instance
 
 _CHUNK = 500

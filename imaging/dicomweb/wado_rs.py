@@ -10,10 +10,7 @@ import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imaging import dicom_json
-from imaging.frames import NATIVE, FrameError, Frames, Opened, bulk, lazily
-from imaging.instances import Instance, Instances
-from imaging.rejections import Rejected
-from imaging.resources import (
+from imaging.dicomweb.resources import (
     JSON,
     Handler,
     Part,
@@ -26,7 +23,10 @@ from imaging.resources import (
     one_of,
     warning,
 )
-from imaging.transfer import Given, NotGivenError
+from imaging.instances import Instance, Instances
+from imaging.pixels.frames import NATIVE, FrameError, Frames, Opened, bulk, lazily
+from imaging.pixels.transfer import Given, NotGivenError
+from imaging.publication.rejections import Rejected
 from soap.replying import HttpReply
 from xds.messages import Document
 from xds.values import is_oid

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydicom.dataset import Dataset
 
-from imaging.code_tables import ACQUISITION_MODALITIES, BODY_PARTS, CODING_SCHEMES
+from imaging.publication.code_tables import ACQUISITION_MODALITIES, BODY_PARTS, CODING_SCHEMES
 from xds.values import Code, Timestamp, escape_hl7
 
 DCM, SNOMED_CT, LOINC = "1.2.840.10008.2.16.4", "2.16.840.1.113883.6.96", "2.16.840.1.113883.6.1"

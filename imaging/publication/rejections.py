@@ -16,7 +16,7 @@ from imaging.kos.manifest import (
     studies_of,
     title_of,
 )
-from imaging.publications import Publications, Rejection
+from imaging.publication.publications import Publications, Rejection
 
 _log = logging.getLogger("xdsi.imaging")
 #: PS3.16 CID 7010.

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Literal, cast
 
-from imaging import rendering
-from imaging.frames import FrameError, Frames, Opened
+from imaging.dicomweb.resources import Handler, Part, Refusal, Request, accepted, multipart, not_acceptable, reply
+from imaging.dicomweb.wado_rs import Find, numbers, url_of, whole
 from imaging.instances import Instance
-from imaging.rendering import Wanted, Window
-from imaging.resources import Handler, Part, Refusal, Request, accepted, multipart, not_acceptable, reply
-from imaging.wado_rs import Find, numbers, url_of, whole
+from imaging.pixels import rendering
+from imaging.pixels.frames import FrameError, Frames, Opened
+from imaging.pixels.rendering import Wanted, Window
 from soap.replying import HttpReply
 
 MEDIA_TYPES = ("image/jpeg", "image/png")

@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from imaging import kos
 from imaging.instances import Instance, read_header
-from imaging.transfer import Given, NotGivenError
+from imaging.pixels.transfer import Given, NotGivenError
 from xds.messages import Document
 
 _EXPLICIT = str(ExplicitVRLittleEndian)

@@ -18,8 +18,8 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_ACTION
 
-from imaging.arrivals import Messages
 from imaging.instances import Instances
+from imaging.receiving.arrivals import Messages
 from xds.values import is_oid
 
 _log = logging.getLogger("xdsi.imaging")

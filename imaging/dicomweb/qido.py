@@ -11,10 +11,11 @@ from typing import Any, Literal
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, or_, select, true
 
-from imaging import dicom_json, publication_tables
+from imaging import dicom_json
+from imaging.dicomweb.resources import JSON, Handler, Refusal, Request, json_array, one_of, warning
 from imaging.index import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, date_of, folded_name, time_of
-from imaging.rejections import Rejected
-from imaging.resources import JSON, Handler, Refusal, Request, json_array, one_of, warning
+from imaging.publication import publication_tables
+from imaging.publication.rejections import Rejected
 from imaging.tables import described_instance, instance, series, study
 from soap.replying import HttpReply
 from xds.values import is_oid

@@ -1,4 +1,4 @@
-"""One frame of pixels in and out of the encodings of DICOM (PS3.5 8.2 and Annex A). Hostile data may crash it: see imaging/recoding.py.
+"""One frame of pixels in and out of the encodings of DICOM (PS3.5 8.2 and Annex A). Hostile data may crash it: see recoding.py.
 
 A frame is an array of rows, columns and, of colour, samples. What is decoded is compared with the form that the data set announces.
 """

@@ -17,12 +17,12 @@ from pydicom.dataset import Dataset
 
 from imaging import kos
 from imaging.archive import Archive
-from imaging.code_map import CodeMap
 from imaging.instances import Instance, Instances
-from imaging.mapping import ImagingDefaults
-from imaging.patient_map import PatientOf
-from imaging.publications import Arrival, Publication, Publications, Study
-from imaging.rad68_provide import (
+from imaging.publication.code_map import CodeMap
+from imaging.publication.mapping import ImagingDefaults
+from imaging.publication.patient_map import PatientOf
+from imaging.publication.publications import Arrival, Publication, Publications, Study
+from imaging.publication.rad68_provide import (
     MIME_TYPE,
     PublishError,
     local_patient_id,
@@ -30,7 +30,7 @@ from imaging.rad68_provide import (
     new_uid,
     withdrawal,
 )
-from imaging.rejections import rejected, see_arrivals, to_list
+from imaging.publication.rejections import rejected, see_arrivals, to_list
 from schemas import rim
 from soap.fault import SoapFault
 from xds.messages import Document

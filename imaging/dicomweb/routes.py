@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from imaging import qido, rendered, stow, wado_rs, wado_uri
-from imaging.frames import Decoding, Frames, Opened
+from imaging.dicomweb import qido, rendered, stow, wado_rs, wado_uri
+from imaging.dicomweb.resources import Handler
+from imaging.dicomweb.wado_nifti import or_nifti
+from imaging.dicomweb.wado_rs import Find
+from imaging.dicomweb.web import Route
 from imaging.instances import Instances
-from imaging.rejections import Rejected
-from imaging.resources import Handler
-from imaging.transfer import Given
-from imaging.wado_nifti import or_nifti
-from imaging.wado_rs import Find
-from imaging.web import Route
+from imaging.pixels.frames import Decoding, Frames, Opened
+from imaging.pixels.transfer import Given
+from imaging.publication.rejections import Rejected
 from soap.operations import Limits
 
 STUDY = "/studies/{study}"

@@ -1,6 +1,6 @@
 """A Part-10 file in another transfer syntax (PS3.5 10, PS3.3 C.7.6.3). Its SOP Instance UID and whatever is no pixels stay as they are.
 
-The file is in memory as a whole, and what is decoded may be hostile: imaging/recoding.py runs this in processes of their own.
+The file is in memory as a whole, and what is decoded may be hostile: imaging/pixels/recoding.py runs this in processes of their own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pydicom.uid import (
     JPEGExtended12Bit,
 )
 
-from imaging import codecs
-from imaging.codecs import CodecError, Form, Frame, Loss
+from imaging.pixels import codecs
+from imaging.pixels.codecs import CodecError, Form, Frame, Loss
 
 # What a modality wrote is given as it is, whatever limits of its VR it breaks.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

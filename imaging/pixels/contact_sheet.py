@@ -16,7 +16,7 @@ from pydicom.pixels import pixel_array
 from pydicom.uid import UID
 
 from imaging.kos import read_part10
-from imaging.rendering import picture
+from imaging.pixels.rendering import picture
 
 _CAPTION_PX = 24
 _GAP_PX = 2

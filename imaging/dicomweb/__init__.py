@@ -1,0 +1,1 @@
+"""DICOMweb and WADO-URI: the forms of paths, and what answers each (PS3.18)."""

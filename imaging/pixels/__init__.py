@@ -1,0 +1,1 @@
+"""Pixel data: transfer syntaxes and their codecs, frames, pictures."""
