@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks import limits
@@ -38,11 +39,11 @@ def _free_port() -> int:
         return port
 
 
-def xdsi(port: int, directory: Path) -> Sequence[str]:
-    """Our whole server with its Storage SCP."""
+def xdsi(port: int, directory: Path, workers: int = 1) -> Sequence[str]:
+    """Our whole server with its Storage SCP, in so many processes."""
     (directory / "xdsi.toml").write_text(
         f'[server]\nport = 0\nactors = "imaging"\ndirectory = "{directory}"\nlog_level = "warning"\n'
-        f"[imaging]\ndimse_port = {port}\n"
+        f"workers = {workers}\n[imaging]\ndimse_port = {port}\n"
     )
     return (sys.executable, "-m", "server.cli", "serve", "--config", str(directory / "xdsi.toml"))
 
@@ -120,7 +121,7 @@ def main() -> None:
     arguments.add_argument("--slices", type=int, default=500)
     arguments.add_argument("--runs", type=int, default=3, help="the best of so many is told")
     given = arguments.parse_args()
-    receivers: dict[str, Receiver] = {"xdsi": xdsi, "storescp": storescp}
+    receivers: dict[str, Receiver] = {"xdsi": xdsi, "xdsi, 2 processes": partial(xdsi, workers=2), "storescp": storescp}
     if shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
         receivers["Orthanc"] = orthanc
     with tempfile.TemporaryDirectory(prefix="xdsi-ingest-") as name:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from sqlalchemy import Connection, Executable, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -30,7 +30,9 @@ INSTANCE_ATTRIBUTES = (
     *("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
     *("ImageType", "ContentDate", "ContentTime", "AcquisitionNumber", "TimezoneOffsetFromUTC"),
 )
-
+_OF_STUDY, _OF_SERIES, _OF_INSTANCE = (
+    frozenset(map(Tag, keywords)) for keywords in (STUDY_ATTRIBUTES, SERIES_ATTRIBUTES, INSTANCE_ATTRIBUTES)
+)
 
 #: Statements with their values.
 Described = list[tuple[Executable, dict[str, Any]]]
@@ -42,12 +44,15 @@ _INSERTS: Mapping[str, Mapping[Table, Executable]] = {
 }
 
 
-def described(header: Dataset, dialect_name: str) -> Described:
+def described(header: Dataset, dialect_name: str, *, series_is_known: bool = False) -> Described:
     """The statements, with their values, that describe an instance, its series and its study: to be run with the one that stores it.
 
-    What is known stays: the first instance speaks for its series and study.
+    What is known stays: the first instance speaks for its series and study. Where they are described, `series_is_known`, nothing is
+    said of them again.
     """
-    return [(_INSERTS[dialect_name][table], row) for table, row in _rows(header)]
+    rows = [] if series_is_known else [(study, _study_row(header)), (series, _series_row(header))]
+    rows.append((described_instance, _instance_row(header)))
+    return [(_INSERTS[dialect_name][table], row) for table, row in rows]
 
 
 def in_order(described: Iterable[tuple[Executable, dict[str, Any]]]) -> list[tuple[Executable, dict[str, Any]]]:
@@ -90,50 +95,43 @@ def date_of(text: str) -> str:
     return digits if re.fullmatch(r"\d{8}", digits, re.ASCII) else ""
 
 
-def _rows(header: Dataset) -> Iterable[tuple[Table, dict[str, Any]]]:
-    def text(keyword: str, most: int = 64) -> str:
-        return _text(header, keyword)[:most]
+def _study_row(header: Dataset) -> dict[str, Any]:
+    return {
+        "study_instance_uid": _text(header, "StudyInstanceUID"),
+        "patient_name": folded_name(_text(header, "PatientName", 1000))[:324],
+        "patient_id": _text(header, "PatientID"),
+        "issuer_of_patient_id": _text(header, "IssuerOfPatientID"),
+        "patient_birth_date": date_of(_text(header, "PatientBirthDate")),
+        "patient_sex": _text(header, "PatientSex", 16),
+        "study_date": date_of(_text(header, "StudyDate")),
+        "study_time": time_of(_text(header, "StudyTime")),
+        "accession_number": _text(header, "AccessionNumber"),
+        "study_id": _text(header, "StudyID"),
+        "study_description": _text(header, "StudyDescription"),
+        "referring_physician_name": folded_name(_text(header, "ReferringPhysicianName", 1000))[:324],
+        "attributes": _attributes(header, _OF_STUDY),
+    }
 
-    study_uid, series_uid = text("StudyInstanceUID"), text("SeriesInstanceUID")
-    yield (
-        study,
-        {
-            "study_instance_uid": study_uid,
-            "patient_name": folded_name(_text(header, "PatientName"))[:324],
-            "patient_id": text("PatientID"),
-            "issuer_of_patient_id": text("IssuerOfPatientID"),
-            "patient_birth_date": date_of(text("PatientBirthDate")),
-            "patient_sex": text("PatientSex", 16),
-            "study_date": date_of(text("StudyDate")),
-            "study_time": time_of(text("StudyTime")),
-            "accession_number": text("AccessionNumber"),
-            "study_id": text("StudyID"),
-            "study_description": text("StudyDescription"),
-            "referring_physician_name": folded_name(_text(header, "ReferringPhysicianName"))[:324],
-            "attributes": _attributes(header, STUDY_ATTRIBUTES),
-        },
-    )
+
+def _series_row(header: Dataset) -> dict[str, Any]:
     request = _first_item(header, "RequestAttributesSequence")
-    yield (
-        series,
-        {
-            "study_instance_uid": study_uid,
-            "series_instance_uid": series_uid,
-            "modality": text("Modality", 16),
-            "series_number": number(header, "SeriesNumber"),
-            "series_description": text("SeriesDescription"),
-            "body_part_examined": text("BodyPartExamined", 16),
-            "performed_procedure_step_start_date": date_of(text("PerformedProcedureStepStartDate")),
-            "performed_procedure_step_start_time": time_of(text("PerformedProcedureStepStartTime")),
-            "scheduled_procedure_step_id": _text(request, "ScheduledProcedureStepID")[:64],
-            "requested_procedure_id": _text(request, "RequestedProcedureID")[:64],
-            "attributes": _attributes(header, SERIES_ATTRIBUTES),
-        },
-    )
-    yield (
-        described_instance,
-        {"sop_instance_uid": text("SOPInstanceUID"), "attributes": _attributes(header, INSTANCE_ATTRIBUTES)},
-    )
+    return {
+        "study_instance_uid": _text(header, "StudyInstanceUID"),
+        "series_instance_uid": _text(header, "SeriesInstanceUID"),
+        "modality": _text(header, "Modality", 16),
+        "series_number": number(header, "SeriesNumber"),
+        "series_description": _text(header, "SeriesDescription"),
+        "body_part_examined": _text(header, "BodyPartExamined", 16),
+        "performed_procedure_step_start_date": date_of(_text(header, "PerformedProcedureStepStartDate")),
+        "performed_procedure_step_start_time": time_of(_text(header, "PerformedProcedureStepStartTime")),
+        "scheduled_procedure_step_id": _text(request, "ScheduledProcedureStepID"),
+        "requested_procedure_id": _text(request, "RequestedProcedureID"),
+        "attributes": _attributes(header, _OF_SERIES),
+    }
+
+
+def _instance_row(header: Dataset) -> dict[str, Any]:
+    return {"sop_instance_uid": _text(header, "SOPInstanceUID"), "attributes": _attributes(header, _OF_INSTANCE)}
 
 
 def number(header: Dataset, keyword: str) -> int:
@@ -144,14 +142,15 @@ def number(header: Dataset, keyword: str) -> int:
         return 0
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def _text(dataset: Dataset, keyword: str, most: int = 64) -> str:
+    """Its values as text, so many characters at most."""
     try:
         value = dataset.get(keyword)
         text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value)
     except Exception:  # as above
         return ""
     # PostgreSQL takes no NUL, with which some pad, and no half of a surrogate pair.
-    return text.replace("\0", "").encode("utf-8", "replace").decode().strip()
+    return text.replace("\0", "").encode("utf-8", "replace").decode().strip()[:most]
 
 
 def _first_item(dataset: Dataset, keyword: str) -> Dataset:
@@ -162,6 +161,6 @@ def _first_item(dataset: Dataset, keyword: str) -> Dataset:
     return item if isinstance(item, Dataset) else Dataset()
 
 
-def _attributes(header: Dataset, keywords: Iterable[str]) -> str:
-    encoded = dicom_json.encode(header, only=frozenset(map(Tag, keywords)))
+def _attributes(header: Dataset, tags: frozenset[BaseTag]) -> str:
+    encoded = dicom_json.encode(header, only=tags)
     return json.dumps(encoded, separators=(",", ":"))

@@ -33,8 +33,8 @@ _CHUNK_BYTES = 1024 * 1024
 _CHUNK_UIDS = 500
 #: An element longer than this, in bytes, is passed over when a header is read: nothing that is looked at is as long.
 _MAX_HEADER_ELEMENT = 1024 * 1024
-
-
+#: Of so many series it is remembered that they are described.
+_MAX_SERIES = 10_000
 #: Most bytes of a deflated data set.
 _MAX_INFLATED = 512 * 1024 * 1024
 
@@ -125,6 +125,8 @@ class Instances:
         self._writer: Writer[_Keeping] = Writer("xdsi-imaging-writer", self._transact)
         #: Directories of the content whose own names are known to be on disk. The writer's alone.
         self._lasting: set[Path] = set()
+        #: Study and series UIDs of series that are described, for good.
+        self._series: set[tuple[str, str]] = set()
         for path in (directory, self.staging, self._content):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -173,7 +175,8 @@ class Instances:
         known = self._known(row, part)
         if known is not None:
             return known, False
-        described = index.described(header, self._engine.dialect.name)
+        of_series = row["study_instance_uid"], row["series_instance_uid"]
+        described = index.described(header, self._engine.dialect.name, series_is_known=of_series in self._series)
         key = secrets.token_hex(16)
         target = self._path(key)
         target.parent.mkdir(mode=0o700, exist_ok=True)
@@ -183,6 +186,9 @@ class Instances:
             _fsync(target)
             stored = self._write({**row, "key": key}, described, target.parent)
             if stored:
+                if len(self._series) >= _MAX_SERIES:
+                    self._series.clear()
+                self._series.add(of_series)
                 return Instance(**row, path=target), True
             # Another thread has stored the same instance in the meantime.
             known = self._known(row, target)

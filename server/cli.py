@@ -70,7 +70,8 @@ def serve(
     from server import logs
     from server.compose import clear_spools, compose
     from server.http import base_url, bind, server
-    from server.sharing import Counts
+    from server.imaging import dimse_port
+    from server.sharing import Counts, Share
     from server.workers import run, share_metrics
 
     config = _overridden(
@@ -81,13 +82,14 @@ def serve(
     url = base_url(config, listening)
     clear_spools(config)
 
-    counts = Counts(config.server.workers)
+    workers = config.server.workers
+    counts, dimse = Counts(workers), dimse_port(config) if workers > 1 else None
 
     def work(number: int) -> None:
-        domain = compose(config, url, listen=number == 0)
+        domain = compose(config, url, listen=number == 0, dimse=dimse.of(number) if dimse else None)
         if number == 0:
             _announce(domain)
-        running = server(domain.app, config, share=(counts, number) if config.server.workers > 1 else None)
+        running = server(domain.app, config, share=Share(counts, number) if workers > 1 else None)
 
         def end(*_: object) -> None:
             # Also of use when uvicorn, done, raises the signal once more that ended it: there is something to close after that.
@@ -103,13 +105,17 @@ def serve(
         finally:
             domain.close()
 
-    if config.server.workers == 1:
+    def ending() -> None:
+        for one in (listening, dimse.listening) if dimse else (listening,):
+            one.close()
+
+    if workers == 1:
         work(0)
     else:
         gone = share_metrics(Path(config.server.directory).absolute() / "metrics")
         # The tables are made by one process, before there are several.
         compose(config, url, listen=False).close()
-        run(config.server.workers, work, pin=config.server.pin_workers, gone=gone, ending=listening.close)
+        run(workers, work, pin=config.server.pin_workers, gone=gone, ending=ending)
 
 
 def _spare_what_stays() -> None:

@@ -19,7 +19,7 @@ from registry.codes import load as load_codes
 from registry.rules import Strictness
 from registry.store import Store
 from server.config import AffinityDomain, Config, ConfigError, Registry
-from server.http import App, Page, Probe, counted, is_loopback, router
+from server.http import App, Page, Probe, counted, refuse_exposed, router
 from server.tracing import OFF, Threads, Tracing, tracing
 from server.transport import http_transport
 from server.workers import METRICS_VARIABLE
@@ -35,6 +35,7 @@ from xds.transactions import Feed, Provide, Query, Register
 if TYPE_CHECKING:
     from feeds.adt import Authority
     from feeds.listener import Listener
+    from imaging.receiving.arrivals import SharedPort
     from repository.documents import Documents
     from repository.iti43_retrieve import OnDemand
     from repository.objects import Objects
@@ -99,10 +100,11 @@ def soap_client(
     return SoapClient(url, transport, _spool(config, "client"), message_limits(config))
 
 
-def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
+def compose(config: Config, base_url: str, *, listen: bool = True, dimse: SharedPort | None = None) -> Domain:
     """All the actors that the configuration names, with their databases brought up to date.
 
     `listen` says whether the feeds that have ports of their own are started, the sweep, and publication: in one process of several.
+    Every one of several receives images on the port `dimse`.
     """
     from server import logs
     from server.health import Readiness
@@ -188,7 +190,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         from imaging.publication import rejections
         from imaging.service import service as imaging_service
         from server import publishing
-        from server.imaging import dicomweb, fetch, local_instances, receive_images, transfer
+        from server.imaging import dicomweb, fetch, local_instances, receive_dimse, transfer, watch_folder
 
         instances = local_instances(config, domain)
         transferring = transfer(config, domain, instances.staging)
@@ -200,8 +202,9 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
             look = publisher.look if publisher else partial(publishing.only_see, instances, publications)
             # It ends before the databases are closed.
             domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, look))
-        if listen:
-            receive_images(config, domain, instances)
+            watch_folder(config, domain, instances)
+        if listen or dimse is not None:
+            receive_dimse(config, domain, instances, dimse)
         rejected = partial(rejections.rejected, instances=instances, publications=publications)
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
@@ -302,11 +305,7 @@ def local_registry(
         more=feed_operations(settings, take) if "patient-feed-v3" in offered else (),
     )
     if settings.feed_port and listen:
-        if not is_loopback(settings.feed_host) and not config.server.insecure:
-            raise ConfigError(
-                f"registry.feed_host is {settings.feed_host!r}, which others can reach, and no security is configured:"
-                " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
-            )
+        refuse_exposed(config, "registry.feed_host", settings.feed_host)
         domain.listeners.append(feed_listener(settings, take, metrics.message))
 
     def register(submission: Submission) -> Outcome:

@@ -16,7 +16,7 @@ import uvicorn
 
 from server.config import Config, ConfigError
 from server.protocol import bounded
-from server.sharing import Counts, Server, SharingServer
+from server.sharing import Server, Share, SharingServer
 from soap.streams import Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -78,13 +78,13 @@ async def _send_page(page: Page, scope: Scope, send: Send) -> None:
 
 
 def bind(config: Config) -> socket.socket:
-    """The listening socket. ConfigError for an address beyond loopback without insecure = true, and for one that is taken."""
-    host, port = config.server.host, config.server.port
-    if not is_loopback(host) and not config.server.insecure:
-        raise ConfigError(
-            f"server.host is {host!r}, which others can reach, and no security is configured:"
-            " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
-        )
+    """The listening socket of HTTP. ConfigError for an address beyond loopback without insecure = true, and for one that is taken."""
+    return listen_on(config, "server.host", config.server.host, config.server.port)
+
+
+def listen_on(config: Config, key: str, host: str, port: int) -> socket.socket:
+    """A listening socket for the address that a key of the configuration has. ConfigError as for `bind`."""
+    refuse_exposed(config, key, host)
     listening: socket.socket | None = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -98,6 +98,15 @@ def bind(config: Config) -> socket.socket:
             listening.close()
         raise ConfigError(f"cannot listen on {host}:{port}: {error}") from None
     return listening
+
+
+def refuse_exposed(config: Config, key: str, host: str) -> None:
+    """ConfigError for an address beyond loopback, the value of a key, without insecure = true."""
+    if not is_loopback(host) and not config.server.insecure:
+        raise ConfigError(
+            f"{key} is {host!r}, which others can reach, and no security is configured:"
+            " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -115,8 +124,8 @@ def base_url(config: Config, listening: socket.socket) -> str:
     return config.server.public_url.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def server(app: App, config: Config, share: tuple[Counts, int] | None = None) -> uvicorn.Server:
-    """A uvicorn server for the application. `share`: with whom it shares its socket, and which of them it is."""
+def server(app: App, config: Config, share: Share | None = None) -> uvicorn.Server:
+    """A uvicorn server for the application. `share`: with whom it shares its socket."""
     settings = uvicorn.Config(
         app,
         http=bounded(config.limits),  # type: ignore[arg-type]
@@ -131,7 +140,7 @@ def server(app: App, config: Config, share: tuple[Counts, int] | None = None) ->
         timeout_keep_alive=75,
         timeout_graceful_shutdown=config.server.shutdown_grace_s,
     )
-    return Server(settings) if share is None else SharingServer(settings, *share)
+    return Server(settings) if share is None else SharingServer(settings, share)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.compose import Domain, message_limits
-from server.config import Config, ConfigError
-from server.http import App, is_loopback
+from server.config import Config
+from server.http import App, listen_on, refuse_exposed
+from server.sharing import Counts, Share
 from server.tracing import Threads
 from soap.operations import Exchange
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from imaging.pixels.transfer import Transfer
     from imaging.publication.mapping import ImagingDefaults
     from imaging.publication.rejections import Rejected
+    from imaging.receiving.arrivals import SharedPort
 
 
 def local_instances(config: Config, domain: Domain) -> Instances:
@@ -131,47 +135,75 @@ def fetch(config: Config, domain: Domain, staging: Path) -> Fetch | None:
     return begin
 
 
-def receive_images(config: Config, domain: Domain, instances: Instances) -> None:
-    """The ways into the source that are no HTTP: DIMSE, and the watched folder."""
+@dataclass(frozen=True, slots=True)
+class DimsePort:
+    """The port for images, where several processes receive them."""
+
+    listening: socket.socket
+    counts: Counts
+
+    def of(self, process: int) -> SharedPort:
+        """The port as one of the processes has it."""
+        from imaging.receiving.arrivals import SharedPort
+
+        share = Share(self.counts, process)
+        return SharedPort(listening=self.listening, tell=share.tell, should_leave=share.should_leave)
+
+
+def dimse_port(config: Config) -> DimsePort | None:
+    """The port that all processes are to receive images on, if any; it is listened on from now on. ConfigError as for `listen_on`."""
     settings = config.imaging
-    if settings.dimse_port:
-        from imaging.receiving.storage_commitment import Commitment, Peer
-        from imaging.receiving.store_scp import Settings, StoreScp
+    if "imaging" not in config.actors or not settings.dimse_port:
+        return None
+    listening = listen_on(config, "imaging.dimse_host", settings.dimse_host, settings.dimse_port)
+    return DimsePort(listening, Counts(config.server.workers))
 
-        if not is_loopback(settings.dimse_host) and not config.server.insecure:
-            raise ConfigError(
-                f"imaging.dimse_host is {settings.dimse_host!r}, which others can reach, and no security is configured:"
-                " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
-            )
-        ae_title = settings.dimse_called or settings.ae_title
-        commitment = Commitment(
-            instances,
+
+def receive_dimse(config: Config, domain: Domain, instances: Instances, shared: SharedPort | None) -> None:
+    """Receives images over DIMSE: on a port of this process, or with others on one that is shared."""
+    from imaging.receiving.storage_commitment import Commitment, Peer
+    from imaging.receiving.store_scp import Settings, StoreScp
+
+    settings = config.imaging
+    if not settings.dimse_port:
+        return
+    refuse_exposed(config, "imaging.dimse_host", settings.dimse_host)
+    ae_title = settings.dimse_called or settings.ae_title
+    commitment = Commitment(
+        instances,
+        ae_title=ae_title,
+        peers={aet: Peer(host=host, port=port) for aet, (host, port) in settings.peers.items()},
+        timeout_s=settings.dimse_message_s,
+    )
+    scp = domain.parts["dimse"] = StoreScp(
+        instances,
+        Settings(
             ae_title=ae_title,
-            peers={aet: Peer(host=host, port=port) for aet, (host, port) in settings.peers.items()},
-            timeout_s=settings.dimse_message_s,
-        )
-        scp = domain.parts["dimse"] = StoreScp(
-            instances,
-            Settings(
-                ae_title=ae_title,
-                host=settings.dimse_host,
-                port=settings.dimse_port,
-                called=settings.dimse_called,
-                calling=settings.calling,
-                associations=settings.dimse_associations,
-                pdu_bytes=settings.dimse_pdu_bytes,
-                object_bytes=settings.dimse_object_bytes,
-                unknown=settings.dimse_unknown,
-                idle_s=settings.dimse_idle_s,
-                message_s=settings.dimse_message_s,
-            ),
-            commitment=commitment,
-        )
-        scp.start()
-        domain.listeners.append(scp)
-    if settings.drop_directory:
-        from imaging.receiving import drop_folder
+            host=settings.dimse_host,
+            port=settings.dimse_port,
+            called=settings.dimse_called,
+            calling=settings.calling,
+            # They come evenly to the processes.
+            associations=-(-settings.dimse_associations // (config.server.workers if shared else 1)),
+            pdu_bytes=settings.dimse_pdu_bytes,
+            object_bytes=settings.dimse_object_bytes,
+            unknown=settings.dimse_unknown,
+            idle_s=settings.dimse_idle_s,
+            message_s=settings.dimse_message_s,
+        ),
+        commitment=commitment,
+        shared=shared,
+    )
+    scp.start()
+    domain.listeners.append(scp)
 
+
+def watch_folder(config: Config, domain: Domain, instances: Instances) -> None:
+    """Stores what is put into the watched folder, if there is one."""
+    from imaging.receiving import drop_folder
+
+    settings = config.imaging
+    if settings.drop_directory:
         folder = drop_folder.DropFolder(Path(settings.drop_directory).absolute(), instances)
         domain.listeners.append(drop_folder.Watch(settings.drop_interval_s, folder.look))
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import mmap
 import socket
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -33,6 +34,22 @@ class Counts:
         return self._numbers[process] <= min(self._numbers)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One process of several, and how many connections each has."""
+
+    counts: Counts
+    process: int
+
+    def tell(self, connections: int) -> None:
+        """Says how many connections this process has now."""
+        self.counts.tell(self.process, connections)
+
+    def should_leave(self) -> bool:
+        """Whether another process should take the next connection."""
+        return not self.counts.has_the_fewest(self.process)
+
+
 class Server(uvicorn.Server):
     """uvicorn's, but for signals: the first lets requests finish, any second one does not wait for them."""
 
@@ -44,15 +61,15 @@ class Server(uvicorn.Server):
 class SharingServer(Server):
     """One of several processes."""
 
-    def __init__(self, config: uvicorn.Config, counts: Counts, process: int) -> None:
+    def __init__(self, config: uvicorn.Config, share: Share) -> None:
         super().__init__(config)
-        self._counts, self._process = counts, process
+        self.share = share
         self._arriving: set[asyncio.Task[object]] = set()
         self.tell()
 
     def tell(self) -> None:
         """Says how many connections this process has now."""
-        self._counts.tell(self._process, len(self.server_state.connections) + len(self._arriving))
+        self.share.tell(len(self.server_state.connections) + len(self._arriving))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
@@ -61,10 +78,6 @@ class SharingServer(Server):
     async def on_tick(self, counter: int) -> bool:
         self.tell()
         return await super().on_tick(counter)
-
-    def should_leave(self) -> bool:
-        """Whether another process should take the next connection."""
-        return not self._counts.has_the_fewest(self._process)
 
     def take(self, connection: socket.socket) -> None:
         """Serves an accepted connection."""
@@ -102,7 +115,7 @@ class Acceptor:
         self._loop.add_reader(self._listening.fileno(), self._ready)
 
     def _ready(self) -> None:
-        if self._server.should_leave():
+        if self._server.share.should_leave():
             self._pause(_LEAVE_S)
         else:
             self._accept()

@@ -13,6 +13,7 @@ import secrets
 import select
 import socket
 import ssl
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from pynetdicom._handlers import (
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
@@ -61,6 +63,22 @@ _TELLING = (
 _BUFFER_BYTES = 256 * 1024
 #: How often it is looked whether a peer that we wait for has ended the association, in seconds.
 _LOOK_S = 0.1
+#: For so long a connection is left to a process that has fewer; it may be busy, or gone.
+_LEAVE_S = 0.002
+#: So long after a connection was taken, its association is counted where it runs.
+_BEGINS_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPort:
+    """A listening socket that several processes accept from.
+
+    `tell` is told how many associations this process has; `should_leave` says whether another process should take the next one.
+    """
+
+    listening: socket.socket
+    tell: Callable[[int], None]
+    should_leave: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +220,14 @@ class Messages(DIMSEServiceProvider):
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Sends a message."""
+        if isinstance(primitive, C_STORE) and primitive.MessageIDBeingRespondedTo is not None:
+            # Each costs pynetdicom a tenth of the time that an instance takes.
+            command = b"\x03" + _store_response(primitive)
+            if self.maximum_pdu_size == 0 or len(command) + 5 <= self.maximum_pdu_size:
+                whole = P_DATA()
+                whole.presentation_data_value_list.append((context_id, command))
+                self.dul.send_pdu(whole)
+                return
         super().send_msg(primitive, context_id)
         if primitive.msg_type == "N-ACTION" and primitive.MessageIDBeingRespondedTo is not None:
             self._acted(self)
@@ -248,6 +274,28 @@ class Messages(DIMSEServiceProvider):
         """Ends the association, as at any PDU that nobody could foresee (PS3.8 9.2, Evt19)."""
         self._ended = True
         self.dul.event_queue.put("Evt19")
+
+
+def _store_response(primitive: C_STORE) -> bytes:
+    """The command set of a C-STORE-RSP, in Implicit VR Little Endian (PS3.7 6.3.1 and 9.3.1.2)."""
+    elements = [
+        _element(0x0002, str(primitive.AffectedSOPClassUID or "").encode()),
+        _element(0x0100, struct.pack("<H", 0x8001)),
+        _element(0x0120, struct.pack("<H", primitive.MessageIDBeingRespondedTo)),
+        # There is no data set.
+        _element(0x0800, struct.pack("<H", 0x0101)),
+        _element(0x0900, struct.pack("<H", primitive.Status)),
+        _element(0x0902, str(primitive.ErrorComment).encode(), b" ") if primitive.ErrorComment else b"",
+        _element(0x1000, str(primitive.AffectedSOPInstanceUID or "").encode()),
+    ]
+    group = b"".join(elements)
+    return _element(0x0000, struct.pack("<L", len(group))) + group
+
+
+def _element(number: int, value: bytes, padding: bytes = b"\0") -> bytes:
+    """An element of group 0000, its value of even length."""
+    value += padding * (len(value) % 2)
+    return struct.pack("<HHL", 0x0000, number, len(value)) + value
 
 
 class _Socket(AssociationSocket):
@@ -373,8 +421,10 @@ class Server(ThreadedAssociationServer):
         directory: Path,
         bounds: Bounds,
         acted: Callable[[Messages], None],
+        shared: SharedPort | None = None,
     ) -> None:
-        self.directory, self.bounds, self.acted = directory, bounds, acted
+        self.directory, self.bounds, self.acted, self._shared = directory, bounds, acted, shared
+        self._associations, self._accepted_at = 0, 0.0
         super().__init__(ae, address, ae_title, contexts, ssl_context, evt_handlers, _Handler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -383,6 +433,44 @@ class Server(ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that failed before it was an association is nobody's error."""
+
+    def server_bind(self) -> None:
+        """Takes the address, or the socket that has it."""
+        if self._shared is None:
+            super().server_bind()
+            return
+        if self.socket is not None:
+            self.socket.close()
+        self._shared.listening.setblocking(False)
+        self.socket = self._shared.listening
+        self.server_address = self._shared.listening.getsockname()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """A connection. OSError where another process has taken it meanwhile."""
+        if self._shared is not None and self._shared.should_leave():
+            time.sleep(_LEAVE_S)
+        request = super().get_request()
+        self._accepted_at = time.monotonic()
+        self._count(self._associations + 1)
+        return request
+
+    def service_actions(self) -> None:
+        """What is done between two connections, and while none comes."""
+        super().service_actions()
+        if time.monotonic() > self._accepted_at + _BEGINS_S:
+            self._count(len(self.active_associations))
+
+    def _count(self, associations: int) -> None:
+        self._associations = associations
+        if self._shared is not None:
+            self._shared.tell(associations)
+
+    def server_close(self) -> None:
+        """Closes the socket, which other processes may go on listening on."""
+        if self._shared is None:
+            super().server_close()
+        else:
+            self._shared.listening.close()
 
     def shutdown(self) -> None:
         """Listens no more."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -22,7 +24,7 @@ from pynetdicom.sop_class import uid_to_service_class
 from database.connections import DatabaseLost, is_full
 from imaging.instances import DifferentInstance, InstanceError, Instances, read_header
 from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from imaging.receiving.arrivals import Arrival, Bounds, Messages, Server
+from imaging.receiving.arrivals import Arrival, Bounds, Messages, Server, SharedPort
 from imaging.receiving.storage_commitment import STORAGE_COMMITMENT, Commitment
 
 _log = logging.getLogger("xdsi.imaging")
@@ -64,22 +66,25 @@ class Settings:
 
 
 class StoreScp:
-    """Listens, and stores what comes. What is answered with success is durable. It is started once; `port` is the one it listens on."""
+    """Listens, and stores what comes. What is answered with success is durable. It is started once; `port` is the one it listens on.
 
-    def __init__(self, instances: Instances, settings: Settings, *, commitment: Commitment) -> None:
-        self._instances, self._settings, self._commitment = instances, settings, commitment
+    Several processes may do so on one `shared` port.
+    """
+
+    def __init__(
+        self, instances: Instances, settings: Settings, *, commitment: Commitment, shared: SharedPort | None = None
+    ) -> None:
+        self._instances, self._settings, self._commitment, self._shared = instances, settings, commitment, shared
         self.port = settings.port
-        self._directory = instances.staging / "dimse"
+        self._directory = instances.staging / "dimse" / str(os.getpid())
         self._ae = _application_entity(settings)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begins to listen. OSError where the address cannot be had."""
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        for left in self._directory.iterdir():
-            # What came in part when a former process ended.
-            left.unlink()
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _clear(self._directory.parent)
         settings = self._settings
         server: Any = self._ae.make_server(
             (settings.host, settings.port),
@@ -100,6 +105,7 @@ class StoreScp:
                 connections=settings.associations + _MORE_CONNECTIONS,
             ),
             acted=self._commitment.answered,
+            shared=self._shared,
         )
         self._server, self.port = server, server.server_address[1]
         self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="xdsi-dimse", daemon=True)
@@ -179,6 +185,16 @@ class StoreScp:
             _log.warning("an instance was refused: %s", error)
             return _CANNOT_UNDERSTAND, str(error)
         return _SUCCESS, ""
+
+
+def _clear(directory: Path) -> None:
+    """Removes what had come in part when former processes ended."""
+    for one in directory.iterdir():
+        if one.is_file():
+            one.unlink()
+        elif one.name == str(os.getpid()) or not Path(f"/proc/{one.name}").exists():
+            for left in one.iterdir():
+                left.unlink()
 
 
 def _application_entity(settings: Settings) -> AE:
