@@ -20,7 +20,7 @@ from soap.receiving import Receiver
 from soap.replying import HttpReply
 from soap.server import Answer, Dispatcher, Message
 from soap.spool import Spool
-from soap.streams import Disconnected, Receive, Scope, Send, next_batch
+from soap.streams import Batch, Disconnected, Receive, Scope, Send, next_batch
 
 Packaging = Literal["strict", "lenient"]
 
@@ -104,7 +104,7 @@ class Endpoint:
             raise
         except Exception as error:
             reply, answer = self._fault(exchange, error), None
-            first = next(reply.pieces)
+            first = [next(reply.pieces)]
         if answer is None:
             exchange.ending = "fault"
         else:
@@ -119,7 +119,7 @@ class Endpoint:
 
     async def _answered(
         self, exchange: Exchange, receiver: Receiver, rest: bytes
-    ) -> tuple[HttpReply, Answer | None, bytes]:
+    ) -> tuple[HttpReply, Answer | None, Batch]:
         """As `_answer`, when an answer that must be waited for is there."""
         loop = asyncio.get_running_loop()
         answered = await loop.run_in_executor(self._executor, self._answer, exchange, receiver, rest)
@@ -131,7 +131,7 @@ class Endpoint:
 
     def _answer(
         self, exchange: Exchange, receiver: Receiver, rest: bytes
-    ) -> tuple[HttpReply, Answer | None, bytes] | Answer:
+    ) -> tuple[HttpReply, Answer | None, Batch] | Answer:
         """What goes out, what the operation answered, and the first batch; or an answer that must be waited for.
 
         What fails before a byte is sent becomes a fault, which no operation has answered.

@@ -17,6 +17,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: As much is collected before it is handed to a thread, and as much is sent at once.
 BATCH_BYTES = 512 * 1024
+#: Pieces of fewer bytes are worth a copy.
+_SMALL_BYTES = 16 * 1024
+#: What is sent between two looks at whether the client is there.
+Batch = list[bytes]
 
 
 class Disconnected(Exception):
@@ -69,26 +73,27 @@ async def receive_body(
 
 
 async def send_reply(
-    exchange: Exchange, reply: HttpReply, first: bytes, receive: Receive, send: Send, *, executor: Executor
+    exchange: Exchange, reply: HttpReply, first: Batch, receive: Receive, send: Send, *, executor: Executor
 ) -> None:
     """The reply, whose first batch has been made."""
     exchange.http_status = reply.status
-    whole = len(first) < BATCH_BYTES
-    length = len(first) if whole else reply.length
+    size = sum(map(len, first))
+    whole = size < BATCH_BYTES
+    length = size if whole else reply.length
     headers = [(b"content-type", reply.content_type.encode())] if reply.content_type else []
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if whole:
-        await send({"type": "http.response.body", "body": first})
-        exchange.bytes_out = len(first)
+        await send({"type": "http.response.body", "body": b"".join(first)})
+        exchange.bytes_out = size
     else:
         await _stream(exchange, reply.pieces, first, receive, send, executor)
 
 
 async def _stream(
-    exchange: Exchange, pieces: Iterator[bytes], batch: bytes, receive: Receive, send: Send, executor: Executor
+    exchange: Exchange, pieces: Iterator[bytes], batch: Batch, receive: Receive, send: Send, executor: Executor
 ) -> None:
     """The batches, each made after the one before it is sent. An error leaves the response unfinished, so that the peer sees it."""
     loop = asyncio.get_running_loop()
@@ -96,10 +101,14 @@ async def _stream(
     told = asyncio.ensure_future(receive())
     try:
         while batch and not _is_disconnect(told):
-            await send({"type": "http.response.body", "body": batch, "more_body": True})
-            exchange.bytes_out += len(batch)
-            last = len(batch) < BATCH_BYTES
-            batch = b"" if last else await loop.run_in_executor(executor, next_batch, pieces)
+            size = 0
+            for one in batch:
+                await send({"type": "http.response.body", "body": one, "more_body": True})
+                size += len(one)
+            exchange.bytes_out += size
+            # Nothing of it is kept while the next one is made.
+            del one
+            batch = [] if size < BATCH_BYTES else await loop.run_in_executor(executor, next_batch, pieces)
         if batch:
             raise Disconnected
         await send({"type": "http.response.body", "body": b""})
@@ -107,16 +116,21 @@ async def _stream(
         told.cancel()
 
 
-def next_batch(pieces: Iterator[bytes]) -> bytes:
-    """At least BATCH_BYTES, or whatever is left: less means that nothing follows."""
-    taken: list[bytes] = []
+def next_batch(pieces: Iterator[bytes]) -> Batch:
+    """At least BATCH_BYTES, or whatever is left: less means that nothing follows. Small pieces are joined, large ones are not copied."""
+    batch: Batch = []
+    small: list[bytes] = []
     size = 0
     for piece in pieces:
-        taken.append(piece)
         size += len(piece)
+        if len(piece) < _SMALL_BYTES:
+            small.append(piece)
+        else:
+            batch += [b"".join(small), piece] if small else [piece]
+            small = []
         if size >= BATCH_BYTES:
             break
-    return taken[0] if len(taken) == 1 else b"".join(taken)
+    return [*batch, b"".join(small)] if small else batch
 
 
 def _is_disconnect(told: asyncio.Future[MutableMapping[str, Any]]) -> bool:

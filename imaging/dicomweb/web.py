@@ -18,7 +18,7 @@ from soap import streams
 from soap.fault import SoapFault
 from soap.operations import Ending, Exchange, Limits
 from soap.replying import HttpReply
-from soap.streams import Disconnected, Receive, Scope, Send
+from soap.streams import Batch, Disconnected, Receive, Scope, Send
 
 _log = logging.getLogger("xdsi.imaging")
 _MAX_PARAMETERS = 200
@@ -83,7 +83,7 @@ class Web:
         if scope["method"] == "OPTIONS":
             allowed = self._allowed(scope["path"][len(self._prefix) :].rstrip("/"))
             preflight = HttpReply(204, "", None, iter([]), (("Allow", allowed), *cors, *_preflight(cors, allowed)))
-            await streams.send_reply(exchange, preflight, b"", receive, send, executor=self._executor)
+            await streams.send_reply(exchange, preflight, [], receive, send, executor=self._executor)
             return
         try:
             await self._exchange(exchange, scope, headers, cors, receive, send)
@@ -120,12 +120,12 @@ class Web:
             raise
         except Exception as error:
             answer = self._refused(exchange, error)
-            first = next(answer.pieces)
+            first = [next(answer.pieces)]
         exchange.ending = _ending(answer.status)
         answer = replace(answer, headers=answer.headers + cors)
         await streams.send_reply(exchange, answer, first, receive, send, executor=self._executor)
 
-    async def _taken(self, exchange: Exchange, taking: Taking, receive: Receive) -> tuple[HttpReply, bytes]:
+    async def _taken(self, exchange: Exchange, taking: Taking, receive: Receive) -> tuple[HttpReply, Batch]:
         """The answer to a body, and its first batch; what was kept of the body is gone by then."""
         loop = asyncio.get_running_loop()
         try:
@@ -195,13 +195,13 @@ def _preflight(cors: tuple[tuple[str, str], ...], allowed: str) -> tuple[tuple[s
     )
 
 
-def _answered(handler: Handler, request: Request) -> tuple[HttpReply, bytes]:
+def _answered(handler: Handler, request: Request) -> tuple[HttpReply, Batch]:
     """The answer and its first batch: what fails before a byte is sent can still be refused."""
     answer = handler(request)
     return answer, streams.next_batch(answer.pieces)
 
 
-def _answer_to(taking: Taking, rest: bytes) -> tuple[HttpReply, bytes]:
+def _answer_to(taking: Taking, rest: bytes) -> tuple[HttpReply, Batch]:
     taking.receive_data(rest)
     answer = taking.answer()
     return answer, streams.next_batch(answer.pieces)
