@@ -139,7 +139,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
             observe=observe,
             stage=domain.tracing.stage,
         )
-        apps[path] = counted(domain.tracing.app(endpoint), metrics.in_flight.track_inprogress)
+        apps[path] = counted(domain.tracing.app(endpoint, path, ["POST"]), metrics.in_flight.track_inprogress)
         domain.endpoints[path.strip("/")] = address
         return executor
 
@@ -218,7 +218,8 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
         executor = serve("/imaging", service, instances.staging, config.imaging.threads)
         webs = dicomweb(config, base_url, instances, transferring, rejected, executor, observe)
         for path, web in webs.items():
-            trees[path] = counted(web, metrics.in_flight.track_inprogress)
+            traced = domain.tracing.app(web, path, ["GET", "HEAD", "POST"])
+            trees[path] = counted(traced, metrics.in_flight.track_inprogress)
             domain.endpoints[path.strip("/")] = base_url + path
 
     readiness = Readiness(domain.checks)

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import get_args
 from urllib.parse import urlsplit
@@ -91,16 +91,16 @@ class Spans:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def app(self, app: App) -> App:
-        """A server's span around each POST, the child of the span that a traceparent header names (W3C Trace Context)."""
+    def app(self, app: App, route: str, methods: Collection[str]) -> App:
+        """A server's span around each exchange, the child of the span that a traceparent header names (W3C Trace Context)."""
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["method"] != "POST":
+            method = scope["method"]
+            if method not in methods:
                 await app(scope, receive, send)
                 return
-            path = scope["path"].rstrip("/")
-            attributes = {"http.request.method": "POST", "http.route": path}
-            with self._span(f"POST {path}", SpanKind.SERVER, attributes, _parent(scope)) as span:
+            attributes = {"http.request.method": method, "http.route": route}
+            with self._span(f"{method} {route}", SpanKind.SERVER, attributes, _parent(scope)) as span:
                 token = logs.trace_id.set(format_trace_id(span.get_span_context().trace_id))
                 try:
                     await app(scope, receive, send)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _the_same_app(app: App) -> App:
+def _the_same_app(app: App, route: str, methods: Collection[str]) -> App:
     return app
 
 
@@ -34,8 +34,8 @@ def _nothing(*_: object) -> None:
 class Tracing:
     """What is done around exchanges so that they become spans; as it stands, nothing."""
 
-    #: The application, each POST to which is an exchange.
-    app: Callable[[App], App] = _the_same_app
+    #: The application at a path, and below it, each request to which by one of these methods is an exchange.
+    app: Callable[[App, str, Collection[str]], App] = _the_same_app
     #: A stage of the exchange that is under way, by name.
     stage: Callable[[str], AbstractContextManager[object]] = nullcontext
     #: Takes an exchange that is about to end.

@@ -185,11 +185,13 @@ def test_in_one_process_each_transaction_is_a_span_and_the_registration_within_a
         assert b"Success" in ask(at["repository"], letter(made))[1]
         assert SECRET in ask(at["repository"], retrieve(wanted))[1]
         assert b"Failure" in ask(at["imaging"], images())[1]
-        for path in ("/repository?wsdl", "/healthz", "/metrics"):
-            base = at["repository"].removesuffix("/repository")
+        base = at["repository"].removesuffix("/repository")
+        for path in ("/repository?wsdl", "/healthz", "/metrics", "/dicomweb/studies?PatientName=Secret"):
             urllib.request.urlopen(base + path, timeout=60).close()
     servers = [one.name for one in collector.spans if one.kind == "server"]
-    assert sorted(servers) == ["ITI-41", "ITI-43", "RAD-69"]
+    assert sorted(servers) == ["ITI-41", "ITI-43", "RAD-129", "RAD-69"]
+    searched = collector.of("RAD-129", "server").attributes
+    assert (searched["http.request.method"], searched["http.route"]) == ("GET", "/dicomweb")
     assert {one.resource["deployment.environment.name"] for one in collector.spans} == {"test"}
     answering = collector.below(collector.of("ITI-41", "server"))["answer"]
     assert collector.below(answering)["ITI-42"].kind == "internal"
@@ -197,7 +199,7 @@ def test_in_one_process_each_transaction_is_a_span_and_the_registration_within_a
     assert not partial.failed and partial.attributes["xdsi.ending"] == "partial"
     assert partial.attributes["xdsi.error_codes"] == ("XDSDocumentUniqueIdError",)
     assert collector.of("RAD-69", "server").failed
-    assert unlike(collector, NAME.encode(), SECRET)
+    assert unlike(collector, NAME.encode(), SECRET, b"PatientName=Secret")
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
