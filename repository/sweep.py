@@ -16,7 +16,6 @@ A young document that is pending is not even asked for: its registration may be 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,27 +86,6 @@ def sweep(
     if committed or discarded:
         _log.warning("swept: %d available, %d removed, %d left", swept.committed, swept.discarded, swept.left)
     return swept
-
-
-def every(interval_s: float, settle: Callable[[], Swept]) -> Callable[[], None]:
-    """Calls `settle` again and again in a thread of its own, whatever becomes of it, until the function that comes back is called."""
-    ended = threading.Event()
-
-    def run() -> None:
-        while not ended.wait(interval_s):
-            try:
-                settle()
-            except Exception:
-                _log.exception("a sweep failed; the next one is in %s s", interval_s)
-
-    thread = threading.Thread(target=run, name="xdsi-sweep", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        ended.set()
-        thread.join()
-
-    return end
 
 
 def _is_registered(one: Stored, query: Query, repository_unique_id: str) -> bool:

@@ -20,6 +20,7 @@ from registry.rules import Strictness
 from registry.store import Store
 from server.config import AffinityDomain, Config, ConfigError, Registry
 from server.http import App, Page, Probe, counted, refuse_exposed, router
+from server.repeating import every
 from server.tracing import OFF, Threads, Tracing, tracing
 from server.transport import http_transport
 from server.workers import METRICS_VARIABLE
@@ -199,9 +200,9 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
             config, instances, publications, provide=provide, update=update, traced=domain.tracing
         )
         if listen:
-            look = publisher.look if publisher else partial(publishing.only_see, instances, publications)
+            publish = publishing.looking(publisher, instances, publications)
             # It ends before the databases are closed.
-            domain.closing.insert(0, publishing.every(config.imaging.publish_interval_s, look))
+            domain.closing.insert(0, every(config.imaging.publish_interval_s, publish, name="publication"))
             watch_folder(config, domain, instances)
         if listen or dimse is not None:
             receive_dimse(config, domain, instances, dimse)
@@ -431,16 +432,16 @@ def local_repository(
         )
         stock = Stock(documents, metrics.stock, now=time.monotonic)
 
-        def settle() -> sweep.Swept:
-            swept = sweep_once()
+        def settle() -> bool:
+            sweep_once()
             stock.tell()
-            return swept
+            return False
 
         # What a crash left behind is settled before anything new comes in.
         settle()
         if settings.sweep_interval_s:
             # It ends before the databases are closed.
-            domain.closing.insert(0, sweep.every(settings.sweep_interval_s, settle))
+            domain.closing.insert(0, every(settings.sweep_interval_s, settle, name="sweep"))
     provide = partial(
         iti41_provide_and_register.provide_and_register,
         store=documents,

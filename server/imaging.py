@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from server.compose import Domain, message_limits
 from server.config import Config
 from server.http import App, listen_on, refuse_exposed
+from server.repeating import every
 from server.sharing import Counts, Share
 from server.tracing import Threads
 from soap.operations import Exchange
@@ -205,7 +206,12 @@ def watch_folder(config: Config, domain: Domain, instances: Instances) -> None:
     settings = config.imaging
     if settings.drop_directory:
         folder = drop_folder.DropFolder(Path(settings.drop_directory).absolute(), instances)
-        domain.listeners.append(drop_folder.Watch(settings.drop_interval_s, folder.look))
+
+        def look() -> bool:
+            folder.look()
+            return False
+
+        domain.closing.insert(0, every(settings.drop_interval_s, look, name="drop folder"))
 
 
 def imaging_defaults(config: Config) -> ImagingDefaults:

@@ -1,9 +1,7 @@
-"""The wiring of publication: what the imaging source's publisher is made of, and the thread in which it looks for what is due."""
+"""The wiring of publication: what the imaging source's publisher is made of, and what it does again and again."""
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from server.imaging import archive, imaging_defaults
 from server.tracing import OFF, Tracing
 from xds.transactions import Provide, Register
 
-_log = logging.getLogger("xdsi.imaging")
 #: Studies between two looks at whether the server ends.
 _AT_ONCE = 10
 
@@ -82,31 +79,13 @@ def _maps(settings: Imaging) -> tuple[PatientOf, CodeMap]:
         raise ConfigError(f"imaging.{key}: {error}") from None
 
 
-def only_see(instances: Instances, publications: Publications, limit: int) -> int:
-    """Where there is no repository: what has come is looked at, and nothing is published."""
-    see_arrivals(instances, publications)
-    return 0
+def looking(publisher: Publisher | None, instances: Instances, publications: Publications) -> Callable[[], bool]:
+    """Publishes some of what is due, and says whether there may be more; where there is no repository, what has come is looked at."""
 
+    def publish() -> bool:
+        if publisher is None:
+            see_arrivals(instances, publications)
+            return False
+        return publisher.look(_AT_ONCE) == _AT_ONCE
 
-def every(interval_s: float, look: Callable[[int], int]) -> Callable[[], None]:
-    """Looks again and again in a thread of its own, at so many studies at once, until the function that comes back is called."""
-    ended = threading.Event()
-
-    def run() -> None:
-        pause_s = interval_s
-        while not ended.wait(pause_s):
-            pause_s = interval_s
-            try:
-                if look(_AT_ONCE) == _AT_ONCE:
-                    pause_s = 0.0
-            except Exception:
-                _log.exception("it could not be looked for what is to be published; again in %s s", interval_s)
-
-    thread = threading.Thread(target=run, name="xdsi-publishing", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        ended.set()
-        thread.join()
-
-    return end
+    return publish

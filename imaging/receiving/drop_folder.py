@@ -7,7 +7,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,12 +61,15 @@ class DropFolder:
             outcomes = list(executor.map(self._take, finished))
         # A file that could neither be taken nor moved is tried again at each look.
         self._seen = {path: state for path, state in now.items() if path.exists()}
-        return Seen(
+        seen = Seen(
             added=outcomes.count("added"),
             known=outcomes.count("known"),
             refused=outcomes.count("refused"),
             waiting=len(now) - len(finished),
         )
+        if seen.added or seen.known or seen.refused:
+            _log.info("drop folder: %d added, %d known, %d refused", seen.added, seen.known, seen.refused)
+        return seen
 
     def _take(self, path: Path) -> str:
         """Whether the file was added, known or refused; empty where the machine failed, or it has gone, and it is left where it is."""
@@ -120,33 +123,6 @@ class DropFolder:
             _log.error("a refused file in the drop folder could not be moved: %s", error.strerror)
             return ""
         return "refused"
-
-
-class Watch:
-    """Looks at once and then every `interval_s` seconds, in a thread of its own, until it is closed."""
-
-    def __init__(self, interval_s: float, look: Callable[[], Seen]) -> None:
-        self._interval_s, self._look = interval_s, look
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="xdsi-drop-folder", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ends with the look that is under way."""
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            try:
-                seen = self._look()
-                if seen.added or seen.known or seen.refused:
-                    _log.info("drop folder: %d added, %d known, %d refused", seen.added, seen.known, seen.refused)
-            except Exception:
-                # Whatever it is, the next look may go well.
-                _log.exception("the drop folder could not be looked at")
-            if self._ended.wait(self._interval_s):
-                return
 
 
 def _files(directory: Path, refused: Path, depth: int = 0) -> Iterator[tuple[Path, _State]]:

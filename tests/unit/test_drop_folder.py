@@ -15,7 +15,7 @@ import pytest
 from imaging import schema
 from imaging.instances import Instances
 from imaging.phantom import write_series
-from imaging.receiving.drop_folder import DropFolder, Seen, Watch
+from imaging.receiving.drop_folder import DropFolder, Seen
 from server.embedded import serving
 from tests.conftest import configured
 
@@ -195,26 +195,6 @@ def test_files_that_come_together_share_commits(
     for thread in with_threads:
         thread.join(60)
     assert (len(groups), sum(groups)) == (2, len(paths))
-
-
-def test_the_watch_goes_on_after_a_look_that_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    looks: list[int] = []
-    done = threading.Event()
-
-    def look() -> Seen:
-        looks.append(1)
-        if len(looks) == 1:
-            raise OSError("the share is away")
-        done.set()
-        return Seen()
-
-    watch = Watch(0.01, look)
-    assert done.wait(60)
-    watch.close()
-    assert "the drop folder could not be looked at" in caplog.text
-    count = len(looks)
-    done.wait(0.05)
-    assert len(looks) == count
 
 
 def test_the_server_takes_what_is_dropped(tmp_path: Path, series: list[Path]) -> None:
