@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -33,17 +32,12 @@ class NiftiError(ValueError):
     """A series that no NIfTI can be made of, with the reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the conversion of one series may take."""
-
-    memory_bytes: int = 8 * 1024**3
-    file_bytes: int = 8 * 1024**3
-    timeout_s: float = 600.0
+#: What the conversion of one series may take.
+_BOUNDS = bounding.Bounds(memory_bytes=8 * 1024**3, file_bytes=8 * 1024**3, timeout_s=600.0)
 
 
 def export(
-    series: Sequence[Instance], out: Path, *, given: Given, limits: Limits | None = None, name: str = ""
+    series: Sequence[Instance], out: Path, *, given: Given, bounds: bounding.Bounds = _BOUNDS, name: str = ""
 ) -> list[Path]:
     """The files that were made of the instances of one series, in `out`: volumes (.nii.gz), their sidecars (.json), and of diffusion
     .bval and .bvec. They are called `name`, by default the Series Instance UID; several volumes have suffixes.
@@ -62,7 +56,7 @@ def export(
         volumes.mkdir()
         for number, one in enumerate(series):
             _put(one, slices / f"{number:06}.dcm", given)
-        _convert(program, slices, volumes, Path(made), limits or Limits(), uid)
+        _convert(program, slices, volumes, Path(made), bounds, uid)
         found = sorted(one for one in volumes.iterdir() if one.name.endswith(_FILES))
         if not any(one.name.endswith(".nii.gz") for one in found):
             raise NiftiError(f"series {uid}: dcm2niix made no volume of it")
@@ -82,10 +76,10 @@ def _put(one: Instance, target: Path, given: Given) -> None:
         shutil.copyfileobj(stream, file)
 
 
-def _convert(program: str, slices: Path, volumes: Path, home: Path, limits: Limits, uid: str) -> None:
+def _convert(program: str, slices: Path, volumes: Path, home: Path, bounds: bounding.Bounds, uid: str) -> None:
     # gzip of its own; an anonymous sidecar; no comment, which may name a patient; no defaults of a user; 16 bits as they are.
     flags = ["-z", "i", "-b", "y", "-ba", "y", "-c", "", "-g", "i", "-l", "o", "-w", "2", "-f", "series"]
-    bounded = [sys.executable, bounding.__file__, str(limits.memory_bytes), str(limits.file_bytes)]
+    bounded = [sys.executable, bounding.__file__, str(bounds.memory_bytes), str(bounds.file_bytes)]
     with subprocess.Popen(  # noqa: S603  # nothing of it is from the wire
         [*bounded, program, *flags, "-o", str(volumes), str(slices)],
         stdin=subprocess.DEVNULL,
@@ -95,10 +89,10 @@ def _convert(program: str, slices: Path, volumes: Path, home: Path, limits: Limi
         start_new_session=True,
     ) as process:
         try:
-            status = process.wait(timeout=limits.timeout_s)
+            status = process.wait(timeout=bounds.timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise NiftiError(f"series {uid}: dcm2niix was not done after {limits.timeout_s:.0f} s") from None
+            raise NiftiError(f"series {uid}: dcm2niix was not done after {bounds.timeout_s:.0f} s") from None
         except BaseException:
             process.kill()
             raise

@@ -88,8 +88,9 @@ def dicomweb(
 
 def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:
     """How instances are given in the transfer syntaxes that somebody takes."""
+    from imaging.pixels.bounded import Bounds
     from imaging.pixels.codecs import Loss
-    from imaging.pixels.recoding import Bounds, Recoder
+    from imaging.pixels.recoding import Recoder
     from imaging.pixels.transfer import Transfer
 
     settings = config.imaging

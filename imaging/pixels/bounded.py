@@ -8,6 +8,16 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What one program may take: memory and the size of each file in bytes, and time."""
+
+    memory_bytes: int = 4 * 1024**3
+    file_bytes: int = 4 * 1024**3
+    timeout_s: float = 120.0
 
 
 def bound(memory_bytes: int, file_bytes: int) -> None:

@@ -15,20 +15,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from imaging.pixels.bounded import bound
+from imaging.pixels.bounded import Bounds, bound
 from imaging.pixels.codecs import CodecError, Loss
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What one process may take."""
-
-    memory_bytes: int = 4 * 1024**3
-    file_bytes: int = 4 * 1024**3
-    timeout_s: float = 120.0
 
 
 class Recoder:

@@ -17,7 +17,8 @@ from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRI
 
 from imaging import schema
 from imaging.instances import Instance, Instances
-from imaging.nifti import Limits, NiftiError, export
+from imaging.nifti import NiftiError, export
+from imaging.pixels.bounded import Bounds
 from imaging.pixels.recoding import Recoder
 from imaging.pixels.transfer import Transfer
 from tests.unit.test_transcode import file
@@ -266,12 +267,12 @@ def test_what_is_no_volume_is_refused_with_the_reason(
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("limits", [Limits(memory_bytes=16 * 1024**2), Limits(file_bytes=100)])
+@pytest.mark.parametrize("bounds", [Bounds(memory_bytes=16 * 1024**2), Bounds(file_bytes=100)])
 def test_a_conversion_that_exceeds_its_bounds_is_refused(
-    limits: Limits, instances: Instances, transfer: Transfer, tmp_path: Path
+    bounds: Bounds, instances: Instances, transfer: Transfer, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(NiftiError, match="dcm2niix"):
-        export(stored(instances, slices(AXIAL)), out, given=transfer.given, limits=limits)
+        export(stored(instances, slices(AXIAL)), out, given=transfer.given, bounds=bounds)
     assert list(out.iterdir()) == []

@@ -23,8 +23,9 @@ from pydicom.uid import (
 
 from imaging import schema
 from imaging.instances import Instance, Instances
+from imaging.pixels.bounded import Bounds
 from imaging.pixels.codecs import CodecError, Loss
-from imaging.pixels.recoding import Bounds, Recoder
+from imaging.pixels.recoding import Recoder
 from imaging.pixels.transfer import NotGivenError, Transfer
 from tests.unit.test_transcode import file
 
