@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,10 @@ def dicomweb(
     executor: Threads,
     observe: Callable[[Exchange], None],
 ) -> dict[str, App]:
-    """DICOMweb and WADO-URI over the stored instances, by path."""
+    """DICOMweb, WADO-URI and FHIR ImagingStudy over the stored instances, by path."""
+    from imaging import fhir
+    from imaging.dicomweb import imaging_study, qido, wado_rs
+    from imaging.dicomweb.resources import in_text
     from imaging.dicomweb.routes import routes, wado_uri_route
     from imaging.dicomweb.web import Web
 
@@ -72,6 +76,22 @@ def dicomweb(
         max_side_px=settings.max_side_px,
         empty_uid_status=settings.empty_uid,
     )
+    search = qido.search("study", reading=instances.reading, rejected=rejected, max_results=settings.max_results)
+    studies = imaging_study.routes(
+        find=wado_rs.finding(instances, rejected),
+        search=search,
+        make=partial(
+            fhir.imaging_study,
+            time_zone=settings.time_zone,
+            retrieve_url=settings.retrieve_url or f"{base_url}/dicomweb",
+            accession_issuer=settings.accession_issuer,
+        ),
+    )
+    trees = (
+        ("/dicomweb", resources, in_text),
+        ("/wado", (single,), in_text),
+        ("/fhir", studies, imaging_study.outcome),
+    )
     return {
         path: Web(
             found,
@@ -81,8 +101,9 @@ def dicomweb(
             executor=executor,
             cors_origins=settings.origins,
             observe=observe,
+            refusal=refusal,
         )
-        for path, found in (("/dicomweb", resources), ("/wado", (single,)))
+        for path, found, refusal in trees
     }
 
 

@@ -156,6 +156,11 @@ def reply(
     return HttpReply(status, content_type, len(content), iter([content]), headers)
 
 
+def in_text(status: int, text: str) -> HttpReply:
+    """A refusal as a line of text."""
+    return reply(f"{text}\n".encode("utf-8", "replace"), TEXT, status=status)
+
+
 def json_array(items: Iterable[Mapping[str, Any]], *, headers: tuple[tuple[str, str], ...] = ()) -> HttpReply:
     """Data sets in DICOM JSON, each made when its turn comes."""
 

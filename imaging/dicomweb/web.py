@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import parse_qsl
 
-from imaging.dicomweb.resources import TEXT, Handler, Refusal, Request, check_place, check_query, reply
+from imaging.dicomweb.resources import Handler, Refusal, Request, check_place, check_query, in_text
 from soap import streams
 from soap.fault import SoapFault
 from soap.operations import Ending, Exchange, Limits
@@ -57,7 +57,7 @@ class Route:
 class Web:
     """The application. `base` is the URL below which it is, `prefix` that URL's path; `cors_origins` may call it from a browser, "*" all.
 
-    `observe` is told of each request but OPTIONS when it has ended.
+    `observe` is told of each request but OPTIONS when it has ended. `refusal` makes an answer of a status and its reason.
     """
 
     def __init__(
@@ -70,10 +70,11 @@ class Web:
         executor: Executor,
         cors_origins: Collection[str] = (),
         observe: Callable[[Exchange], None] = lambda exchange: None,
+        refusal: Callable[[int, str], HttpReply] = in_text,
     ) -> None:
         self._routes, self._base, self._prefix = routes, base, prefix
         self._limits, self._executor = limits, executor
-        self._cors_origins, self._observe = cors_origins, observe
+        self._cors_origins, self._observe, self._refusal = cors_origins, observe, refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -158,7 +159,7 @@ class Web:
         )
 
     def _refused(self, exchange: Exchange, error: Exception) -> HttpReply:
-        """Why, as text; of what nobody foresaw, the client learns only the number under which the log has it."""
+        """Why; of what nobody foresaw, the client learns only the number under which the log has it."""
         match error:
             case Refusal():
                 status, text = error.status, str(error)
@@ -169,7 +170,7 @@ class Web:
                 _log.error("incident %s in %s", incident, exchange.transaction or "DICOMweb", exc_info=error)
                 status, text = 500, f"internal error; the server's log has it as incident {incident}"
         exchange.codes = (str(status),)
-        return reply(f"{text}\n".encode("utf-8", "replace"), TEXT, status=status)
+        return self._refusal(status, text)
 
     def _cors(self, origin: str) -> tuple[tuple[str, str], ...]:
         """What lets a browser's page of this origin read the answer; nothing for one that may not."""
