@@ -67,7 +67,7 @@ def answer(
     answered: Callable[[str, str], None] = lambda event, code: None,
     max_segments: int = 300_000,
 ) -> bytes:
-    """The acknowledgement of a message: AA, with the text that `take` returns, or what its Refusal says.
+    """The acknowledgement of a message: AA, with the text that `take` returns, or what its Refusal says. The text is logged with AA only.
 
     `events` are those that are supported, by message type. `answered` is told the event ("A40"; "message" where it is none of these) and
     the code ("AA"). AE is for what the message says, AR for what it is, and for what may go better later (ITI TF-2 3.8.4.1).
@@ -86,7 +86,8 @@ def answer(
         _log.exception("incident %s in %s", number, transaction)
         code, reason, place = "AR", f"internal error; the log has it as incident {number}", "MSH^1^9^207"
     event_name = event_of(msh) if any(event_of(msh) in names for names in events.values()) else "message"
-    _log.info("%s %s: %s", event_name, _printable(field(msh, 10)), code)
+    told = f"{code} ({reason})" if code == "AA" and reason else code
+    _log.info("%s %s: %s", event_name, _printable(field(msh, 10)), told)
     answered(event_name, code)
     return _acknowledgement(msh, code, reason, place, moment=now(), control_id=new_control_id())
 

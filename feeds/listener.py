@@ -91,7 +91,7 @@ class Listener:
             backlog=256,
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        _log.info("HL7 v2 %s listens on %s:%d", self._name, self.host, self.port)
+        _log.info("listens for HL7 v2 (%s) on %s:%d", self._name, self.host, self.port)
 
     async def _end(self) -> None:
         if self._server is not None:
