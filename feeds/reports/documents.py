@@ -104,7 +104,7 @@ def patients(report: Report, settings: Settings) -> tuple[list[Identifier], list
             known.universal_id for known in settings.authorities if known.namespace and known.namespace == one.namespace
         ]
         authority = one.authority or next(iter(named), "")
-        if not authority and one.kind in _PATIENT_IDS:
+        if not authority and one.kind in _PATIENT_IDS and "&" not in one.namespace:
             authority = settings.source_patient_issuer
         if authority:
             (ours if authority in oids else others)[Identifier.of(one.identifier, authority)] = None
@@ -133,6 +133,12 @@ def version_oid(report: Report, patient_id: Identifier, settings: Settings) -> s
     }
     content = report.content.kind, sha256(report.content.data).hexdigest(), settings.pdf
     return derived_oid("version", patient_id, sorted(said.items()), content)
+
+
+def own_id(report: Report) -> UniqueId | None:
+    """The uniqueId that a CDA document brings; None where the document has the one that follows from what is said."""
+    header = None if report.content is None else report.content.header
+    return None if header is None else header.unique_id
 
 
 # --- the entry --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,10 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """An EI or CX without its escapes: who has given the number is a namespace or an OID, each of which may be "" """
+    """An EI or CX without its escapes. Who has given the number is a namespace or an OID, or both; "" is none.
+
+    A universal id that is no OID is part of the namespace, `namespace&id&type`.
+    """
 
     identifier: str
     namespace: str = ""
@@ -84,14 +87,10 @@ def number(value: str) -> Number | None:
         namespace, authority, scheme = [*parts[3].split("&"), "", ""][:3]
     else:
         namespace, authority, scheme = parts[1], parts[2], parts[3]
-    authority = plain(authority)
-    known = is_oid(authority) and plain(scheme) in ("", "ISO")
-    return Number(
-        identifier=identifier,
-        namespace=plain(namespace),
-        authority=authority if known else "",
-        kind=plain(parts[4]),
-    )
+    namespace, authority, scheme = plain(namespace), plain(authority), plain(scheme)
+    if authority and not (is_oid(authority) and scheme in ("", "ISO")):
+        namespace, authority = f"{namespace}&{authority}&{scheme}", ""
+    return Number(identifier=identifier, namespace=namespace, authority=authority, kind=plain(parts[4]))
 
 
 def coded(*values: str) -> Iterator[Coded]:

@@ -21,10 +21,10 @@ from feeds.reports.documents import (
     REFERENCE_REPORT,
     Settings,
     document,
+    own_id,
     patients,
     reference,
     submission,
-    version_oid,
     withdrawal,
 )
 from feeds.reports.message import Report
@@ -117,7 +117,7 @@ class Reports:
         """Registers a version, in place of the one before it. Failure where it is refused."""
         entry, content = document(report, patient_id, source_patient_id, self.settings)
         stored = Document.of(content, str(entry.mime_type))
-        derived = entry.unique_id == version_oid(report, patient_id, self.settings)
+        derived = own_id(report) is None
         appended = self.addendum == "append" and report.event == "T06" and report.replaces not in ("", report.number)
         own, parent = reference(report, report.number), reference(report, report.replaces)
         for attempt in range(1, _ROUNDS + 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -296,8 +297,6 @@ def test_an_accept_acknowledgement_is_given_to_who_wants_no_other(here: Site) ->
 def test_the_message_is_counted(here: Site) -> None:
     patient = here.patient()
     here.ris.send(oru(patient, order(), *text("Normal.")))
-    import urllib.request
-
     address = here.domain.endpoints["registry"].removesuffix("/registry")
     with urllib.request.urlopen(f"{address}/metrics", timeout=60) as answer:
         counts = answer.read().decode()
@@ -313,3 +312,28 @@ def test_when_it_was_sent_is_the_time_of_a_report_that_says_none(here: Site) -> 
         here.ris.outcome(sent.replace("20260201120000", "20260201120100").replace("|M1|", "|M2|"))[1]
         == "stored already"
     )
+
+
+def test_the_affinity_domain_s_own_codes_go_before_those_of_the_sender(tmp_path: Path) -> None:
+    """The file of the manifests serves; what asks for a body part fits no report."""
+    (tmp_path / "codes.toml").write_text(
+        '[[type_code]]\nbody_part = "CHEST"\ncode = { code = "none", scheme = "1.2.3", display = "none" }\n'
+        '[[type_code]]\nmodality = "CT"\nprocedure = "24627-2"\ncode = { code = "T1", scheme = "1.2.3", display = "CT" }\n'
+        '[[event_code_list]]\nmodality = "CT"\ncode = { code = "E1", scheme = "1.2.3", display = "Event" }\n'
+        '[[practice_setting_code]]\nmodality = "MR"\ncode = { code = "none", scheme = "1.2.3", display = "none" }\n'
+    )
+    with site(reporting(tmp_path, code_map=str(tmp_path / "codes.toml"))) as coded:
+        patient = coded.patient()
+        assert coded.ris.outcome(oru(patient, order(), *text("Normal.")))[0] == "AA"
+        entry = coded.only(patient)
+        assert entry.type_code is not None and entry.type_code.code == "T1"
+        assert [one.code for one in entry.event_code_list] == ["CT", "E1"]
+        assert entry.practice_setting_code is not None and entry.practice_setting_code.code == "309964003"
+
+
+def test_without_other_words_the_filler_order_number_may_be_the_accession_number(tmp_path: Path) -> None:
+    with site(reporting(tmp_path, filler_is_accession=True)) as filling:
+        patient = filling.patient()
+        assert filling.ris.outcome(oru(patient, order(accession=""), *text("Normal.")))[0] == "AA"
+        first = filling.only(patient).reference_id_list[0]
+        assert first == ReferenceId.of("F88", REFERENCE_ACCESSION, "1.2.3.88")

@@ -129,6 +129,7 @@ def test_a_patient_without_an_id_that_is_known_is_refused(here: Site, patient: I
         ("12^^^^SS", "101"),
         ("1^^^AFF~2^^^AFF", "102"),
         ("7^^^HOSP", "204"),
+        ("7^^^AFF&x.org&DNS", "101"),
     ):
         message = re.sub(r"\rPID\|1\|\|[^|]*", lambda _, told=pid_3: f"\rPID|1||{told}", sent)
         said, told, place = here.ris.outcome(message)
