@@ -12,6 +12,7 @@ from typing import Literal
 
 from feeds.adt import Authority
 from feeds.hl7v2 import Refusal
+from feeds.reports.fields import component
 from feeds.reports.message import Report
 from schemas import cda, cda_writing
 from xds.metadata import Association, Author, DocumentEntry, Submission, SubmissionSet, has_member
@@ -45,14 +46,9 @@ _NAMES = uuid.UUID("8892ab5e-6b3a-4f8e-9a41-53f1f2a9f10d")
 _LOINC = "2.16.840.1.113883.6.1"
 _LOINC_NAMES = ("LN", "LOINC", _LOINC)
 _CONFIDENTIALITY = "2.16.840.1.113883.5.25"
-#: HL7 table 0272.
-_LEVELS = {
-    "US": ("N", "Normal"),
-    "RE": ("R", "Restricted"),
-    "VR": ("V", "Very restricted"),
-    "V": ("V", "Very restricted"),
-}
-_LEVELS |= {"UC": ("N", "Normal"), "R": ("R", "Restricted"), "N": ("N", "Normal")}
+_NORMAL, _RESTRICTED, _VERY = ("N", "Normal"), ("R", "Restricted"), ("V", "Very restricted")
+#: HL7 table 0272, whose codes have had one letter and two.
+_LEVELS = {"U": _NORMAL, "UC": _NORMAL, "R": _RESTRICTED, "RE": _RESTRICTED, "V": _VERY, "VR": _VERY}
 #: CX.5 of ids that `source_patient_issuer` may have assigned: other kinds (SS, DL) are others' numbers.
 _PATIENT_IDS = ("", "MR", "PI", "PT", "PN")
 _MAX_TITLE_CHARS = 128
@@ -201,7 +197,7 @@ def _completed(entry: DocumentEntry, header: DocumentEntry, report: Report, sett
     """What the document says of itself goes before the message; what leads to it is of both."""
     ours, others = patients(report, settings)
     stated = header.source_patient_id
-    known = [*ours, *others]
+    known = dict.fromkeys(filter(None, (*ours, *others, entry.patient_id)))
     if stated is not None and stated not in known and stated.authority in {one.authority for one in known}:
         reason = f"the CDA document is of patient {stated}, the message of {', '.join(known)}"
         raise Refusal("AE", reason[:300], "PID^1^3^204")
@@ -220,8 +216,8 @@ def _completed(entry: DocumentEntry, header: DocumentEntry, report: Report, sett
 def _author(report: Report, settings: Settings) -> Author:
     """The radiologist; where none is named, the sender stands for one."""
     application, _, facility = report.sender.partition("|")
-    institution = settings.institution or facility.split("^")[0]
-    person = report.author or ("" if institution else f"^{escape_hl7(application.split('^')[0] or 'Reporting system')}")
+    institution = settings.institution or component(facility, 1)
+    person = report.author or ("" if institution else f"^{escape_hl7(component(application, 1) or 'Reporting system')}")
     return Author(
         author_person=Person(person) if person else None,
         author_institution=(Organization(escape_hl7(institution)),) if institution else (),

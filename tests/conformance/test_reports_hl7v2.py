@@ -283,6 +283,13 @@ def test_patients_are_found_by_the_patient_map_too(tmp_path: Path) -> None:
         code, reason, place = mapped.ris.outcome(sent.replace("MRN7", "MRN8"))
         assert (code, place) == ("AE", "PID^1^3^204")
         assert "no patient id of this affinity domain is known for MRN8" in reason
+        # The message does not say who the patient is here; the document does, and means somebody else.
+        stated = own_document(
+            patient, unique_id=UniqueId("1.2.3.4.8"), source_patient_id=Identifier.of("P8", "1.2.3.10")
+        )
+        code, reason, place = mapped.ris.outcome(sent.replace(text("Normal.")[0], embedded(stated, "^text^xml")))
+        assert (code, place) == ("AE", "PID^1^3^204")
+        assert "the CDA document is of patient P8" in reason
 
 
 def test_an_accept_acknowledgement_is_given_to_who_wants_no_other(here: Site) -> None:
