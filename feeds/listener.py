@@ -25,7 +25,8 @@ class Listener:
 
     `port` 0 takes a free one, which is then in `port`. `idle_s` is how long a connection may say nothing, `message_s` how long a message
     may take to come, an answer to be read, and a TLS handshake. A connection beyond `max_connections` is closed at once. One that passes
-    a limit is closed, the messages before that answered. `answer` runs in one of eight threads. A Listener is started once.
+    a limit is closed, the messages before that answered. `answer` runs in one of eight threads. A Listener is started once. `name` is for
+    the log.
     """
 
     def __init__(
@@ -39,12 +40,13 @@ class Listener:
         idle_s: float = 3600.0,
         message_s: float = 30.0,
         tls: ssl.SSLContext | None = None,
+        name: str = "feed",
     ) -> None:
         self.host, self.port = host, port
-        self._answer, self._tls = answer, tls
+        self._answer, self._tls, self._name = answer, tls, name
         self._max_connections, self._max_message_bytes = max_connections, max_message_bytes
         self._idle_s, self._message_s = idle_s, message_s
-        self._executor = ThreadPoolExecutor(8, thread_name_prefix="xdsi-feed")
+        self._executor = ThreadPoolExecutor(8, thread_name_prefix=f"xdsi-{name}")
         self._connections: set[asyncio.Task[None]] = set()
         #: Those of them whose message is being answered.
         self._answering: set[asyncio.Task[None]] = set()
@@ -89,7 +91,7 @@ class Listener:
             backlog=256,
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        _log.info("HL7 v2 feed listens on %s:%d", self.host, self.port)
+        _log.info("listens for HL7 v2 (%s) on %s:%d", self._name, self.host, self.port)
 
     async def _end(self) -> None:
         if self._server is not None:

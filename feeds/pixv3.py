@@ -11,7 +11,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lxml import etree
 
-from feeds.adt import TEMPORARY, Authority
+from feeds.adt import Authority
+from feeds.hl7v2 import TEMPORARY
 from soap.operations import Call, Operation, Reply
 from xds.patients import PatientAdded, PatientEvent, PatientsMerged
 from xds.problems import ErrorCode, Failure, Problem, fail

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
 
 from lxml import etree
 
@@ -32,14 +31,15 @@ from xds.vocabulary import REFERENCE_ACCESSION, REFERENCE_STUDY_INSTANCE_UID
 NAMESPACE = "urn:hl7-org:v3"
 MIME_TYPE = "text/xml"
 _V3 = {"v3": NAMESPACE}
-_FORMATS = "1.3.6.1.4.1.19376.1.2.3"
+FORMATS = "1.3.6.1.4.1.19376.1.2.3"
 #: Documents of these templates are reports of an imaging study, which their service event names (PS3.20 9.1).
 _IMAGING = frozenset(
     ("1.2.840.10008.9.1", "1.2.840.10008.9.20", "1.2.840.10008.9.21", "2.16.840.1.113883.10.20.22.1.5")
 )
-_SCANNED = "1.3.6.1.4.1.19376.1.2.20"
-_TS = re.compile(r"(\d{4}(?:\d\d){0,5})(?:\.\d+)?([+-]\d{4})?")
-_FORMS = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+SCANNED = "1.3.6.1.4.1.19376.1.2.20"
+#: DICOM's code "Study": the service that a report documents is an imaging study.
+DCM, STUDY = "1.2.840.10008.2.16.4", "113014"
+_SERVICE = "v3:documentationOf/v3:serviceEvent"
 
 
 def is_cda(root: etree._Element) -> bool:
@@ -57,6 +57,7 @@ def read_header(root: etree._Element) -> DocumentEntry:
         mime_type=MimeType(MIME_TYPE),
         format_code=_format(root),
         type_code=_code(_first(root, "v3:code")),
+        event_code_list=tuple(dict.fromkeys(_event_codes(root))),
         confidentiality_code=tuple(filter(None, [_code(_first(root, "v3:confidentialityCode"))])),
         language_code=_language(root),
         creation_time=_time(_first(root, "v3:effectiveTime")),
@@ -82,15 +83,40 @@ def _unique_id(root: etree._Element) -> UniqueId | None:
 
 
 def _format(root: etree._Element) -> Code | None:
-    templates = {one.get("root") for one in root.iterfind("v3:templateId", _V3)}
-    if _SCANNED in templates:
-        inside = _first(root, "v3:component/v3:nonXMLBody/v3:text")
+    templates = _templates(root)
+    inside = _first(root, "v3:component/v3:nonXMLBody/v3:text")
+    if SCANNED in templates:
         kind = "pdf" if inside is not None and inside.get("mediaType") == "application/pdf" else "text"
-        return Code.of(f"urn:ihe:iti:xds-sd:{kind}:2008", _FORMATS, f"Scanned document, {kind}")
+        return Code.of(f"urn:ihe:iti:xds-sd:{kind}:2008", FORMATS, f"Scanned document, {kind}")
+    if inside is not None:
+        # Text with a CDA header around it (RAD TF-3 4.68.4.1.2.3); it has no template of its own.
+        wrapped = inside.get("mediaType", "text/plain") == "text/plain" and _is_of_imaging(root)
+        return Code.of("urn:ihe:rad:TEXT", FORMATS, "CDA Wrapped Text Report") if wrapped else None
     if templates & _IMAGING:
         name = "urn:ihe:rad:CDA:ImagingReportStructuredHeadings:2013"
-        return Code.of(name, _FORMATS, "Imaging Report with Structured Headings")
+        return Code.of(name, FORMATS, "Imaging Report with Structured Headings")
     return None
+
+
+def _templates(root: etree._Element) -> set[str | None]:
+    return {one.get("root") for one in root.iterfind("v3:templateId", _V3)}
+
+
+def _is_of_imaging(root: etree._Element) -> bool:
+    """Whether the service that is documented is a study: a template of imaging reports says so, or the service's code."""
+    return bool(_templates(root) & _IMAGING) or any(map(_is_study, root.iterfind(f"{_SERVICE}/v3:code", _V3)))
+
+
+def _is_study(code: etree._Element) -> bool:
+    return (code.get("code"), code.get("codeSystem")) == (STUDY, DCM)
+
+
+def _event_codes(root: etree._Element) -> Iterator[Code]:
+    """What else the service is called: modalities and, where it is called a study before all, whatever stands beside that."""
+    for service in root.iterfind(f"{_SERVICE}/v3:code", _V3):
+        for code in map(_code, service.iterfind("v3:translation", _V3)):
+            if code is not None and (code.scheme == DCM or _is_study(service)):
+                yield code
 
 
 def _language(root: etree._Element) -> LanguageCode | None:
@@ -115,7 +141,7 @@ def _person(assigned: etree._Element | None) -> Person | None:
     family, given, suffix, prefix = _name(_first(assigned, "v3:assignedPerson/v3:name"))
     if not (family or (identifier and authority)):
         return None
-    parts = [identifier if authority else "", family, given, "", suffix, prefix, "", ""]
+    parts = [escape_hl7(identifier) if authority else "", family, given, "", suffix, prefix, "", ""]
     parts.append(f"&{authority}&ISO" if identifier and authority else "")
     return Person("^".join(parts).rstrip("^"))
 
@@ -127,7 +153,7 @@ def _organization(one: etree._Element | None) -> Organization | None:
     if is_oid(authority) and not identifier:
         return Organization(f"{escape_hl7(name)}^^^^^^^^^{authority}")
     if is_oid(authority):
-        return Organization(f"{escape_hl7(name)}^^^^^&{authority}&ISO^^^^{identifier}")
+        return Organization(f"{escape_hl7(name)}^^^^^&{authority}&ISO^^^^{escape_hl7(identifier)}")
     return Organization(escape_hl7(name))
 
 
@@ -163,14 +189,14 @@ def _references(root: etree._Element) -> Iterator[ReferenceId]:
         number, authority = _ii(one)
         if number:
             yield ReferenceId.of(number, REFERENCE_ACCESSION, authority or None)
-    if {one.get("root") for one in root.iterfind("v3:templateId", _V3)} & _IMAGING:
-        for one in root.iterfind("v3:documentationOf/v3:serviceEvent/v3:id", _V3):
+    if _is_of_imaging(root):
+        for one in root.iterfind(f"{_SERVICE}/v3:id", _V3):
             if is_oid(one.get("root", "")) and not one.get("extension"):
                 yield ReferenceId.of(one.get("root", ""), REFERENCE_STUDY_INSTANCE_UID)
 
 
 def _service_times(root: etree._Element) -> tuple[Timestamp | None, Timestamp | None]:
-    one = _first(root, "v3:documentationOf/v3:serviceEvent/v3:effectiveTime")
+    one = _first(root, f"{_SERVICE}/v3:effectiveTime")
     if one is None:
         return None, None
     if one.get("value"):
@@ -202,7 +228,7 @@ def _ii(one: etree._Element | None) -> tuple[str, str]:
     if one is None:
         return "", ""
     root = one.get("root", "")
-    return escape_hl7(one.get("extension", "")), root if is_oid(root) else ""
+    return one.get("extension", ""), root if is_oid(root) else ""
 
 
 def _name(one: etree._Element | None) -> tuple[str, str, str, str]:
@@ -219,17 +245,4 @@ def _name(one: etree._Element | None) -> tuple[str, str, str, str]:
 
 def _time(one: etree._Element | None) -> Timestamp | None:
     """A TS in UTC; one without a time, or without an offset, is taken as it is."""
-    found = None if one is None else _TS.fullmatch(one.get("value", ""))
-    if found is None:
-        return None
-    digits, offset = found[1], found[2]
-    made = Timestamp(digits)
-    if made.fault or offset is None or len(digits) < 10:
-        return None if made.fault else made
-    hours, minutes = int(offset[1:3]), int(offset[3:])
-    size = timedelta(hours=hours, minutes=minutes)
-    if size >= timedelta(hours=24):
-        return None
-    zone = timezone(-size if offset[0] == "-" else size)
-    moment = datetime.strptime(digits, _FORMS[len(digits)]).replace(tzinfo=zone)
-    return Timestamp(moment.astimezone(UTC).strftime(_FORMS[len(digits)] if len(digits) > 10 else _FORMS[12]))
+    return None if one is None else Timestamp.of_hl7(one.get("value", ""))

@@ -223,6 +223,13 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
             trees[path] = counted(traced, metrics.in_flight.track_inprogress)
             domain.endpoints[path.strip("/")] = base_url + path
 
+    if config.reports.port and listen:
+        from server import reports
+
+        listener = reports.listener(config, domain, provide, query, update, answered=metrics.message)
+        # It ends before what it needs.
+        domain.listeners.insert(0, listener)
+
     readiness = Readiness(domain.checks)
     domain.closing += [readiness.close, domain.tracing.close]
     domain.app = router(apps, probes(metrics, readiness) if config.server.probes else {}, trees)
@@ -323,12 +330,12 @@ def local_registry(
     return LocalRegistry(service=made, register=register, query=query, update=update)
 
 
-def _authorities(settings: Registry) -> tuple[Authority, ...]:
+def authorities(assigning_authorities: str) -> tuple[Authority, ...]:
     """Who assigns patient ids: `OID` or `namespace&OID`, comma-separated."""
     from feeds.adt import Authority
 
     found = []
-    for text in filter(None, (one.strip() for one in settings.assigning_authorities.split(","))):
+    for text in filter(None, (one.strip() for one in assigning_authorities.split(","))):
         namespace, _, universal_id = text.rpartition("&")
         found.append(Authority(namespace=namespace, universal_id=universal_id))
     return tuple(found)
@@ -338,7 +345,9 @@ def feed_operations(settings: Registry, feed: Feed) -> tuple[Operation, ...]:
     """ITI-44 at the registry's own address."""
     from feeds import pixv3
 
-    return pixv3.operations(feed=feed, authorities=_authorities(settings), now=now, new_id=lambda: str(uuid.uuid4()))
+    return pixv3.operations(
+        feed=feed, authorities=authorities(settings.assigning_authorities), now=now, new_id=lambda: str(uuid.uuid4())
+    )
 
 
 def feed_listener(settings: Registry, feed: Feed, answered: Callable[[str, str], None]) -> Listener:
@@ -349,7 +358,7 @@ def feed_listener(settings: Registry, feed: Feed, answered: Callable[[str, str],
     answer = partial(
         adt.answer,
         feed=feed,
-        authorities=_authorities(settings),
+        authorities=authorities(settings.assigning_authorities),
         now=now,
         new_control_id=lambda: uuid.uuid4().hex[:20],
         answered=answered,

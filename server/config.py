@@ -275,6 +275,39 @@ class Imaging:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    port: int = key(0, "TCP port that imaging reports come to: HL7 v2 (ORU^R01, MDM) over MLLP; 0: none")
+    host: str = key("127.0.0.1", "address that it listens on")
+    connections: int = key(10, "most connections at once, each of which may hold a message in memory")
+    idle_s: float = key(3600.0, "how long a connection may say nothing, in seconds")
+    message_s: float = key(120.0, "longest time for one message to come, and for its answer to be read, in seconds")
+    message_bytes: int = key(64 * 1024 * 1024, "largest message, in bytes: a PDF in Base64 is a third larger")
+    source_id: str = key("1.3.6.1.4.1.21367.13.4", "SubmissionSet.sourceId: an OID of your own")
+    assigning_authorities: str = key(
+        "", "who assigns the affinity domain's patient ids, as in the section registry; empty: as that says"
+    )
+    repository_url: str = key(
+        "", "ITI-41 endpoint that reports are submitted to; empty: the repository of this process"
+    )
+    registry_url: str = key(
+        "",
+        "ITI-18 and ITI-57 endpoint by which earlier versions are found and deprecated; empty: the repository's registry",
+    )
+    timeout_s: float = key(
+        300.0, "longest time that a remote repository or registry may take to answer in full, in seconds"
+    )
+    placer_issuer: str = key("", "OID that assigns placer order numbers, where a message does not say")
+    filler_issuer: str = key("", "OID that assigns filler order numbers, where a message does not say")
+    filler_is_accession: bool = key(
+        False, "the filler order number is the accession number, where a message has no IPC-1 and no OBR-18"
+    )
+    code_map: str = key("", "TOML file of codes by modality and procedure; empty: that of the section imaging")
+    pdf: str = key("cda", "cda: a PDF becomes a CDA document around it (XDS-SD); plain: application/pdf, as it came")
+    preliminary: bool = key(False, "register preliminary reports too, until the final one replaces them")
+    addendum: str = key("replace", "what MDM^T06 does to the document that it names: replace, or append (APND)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     connections: int = key(1000, "most connections at once, in each process")
     head_bytes: int = key(64 * 1024, "longest request line and header fields of a request together, in bytes")
@@ -304,6 +337,7 @@ class Config:
     strictness: Any = _STRICT
     repository: Repository = Repository()
     imaging: Imaging = Imaging()
+    reports: Reports = Reports()
     limits: Limits = Limits()
     domains: tuple[AffinityDomain, ...] = ()
 
@@ -340,6 +374,8 @@ _CHOICES = {
     ("server", "packaging"): ("strict", "lenient"),
     ("repository", "store"): ("files", "s3"),
     ("imaging", "empty_uid"): (404, 400),
+    ("reports", "pdf"): ("cda", "plain"),
+    ("reports", "addendum"): ("replace", "append"),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("server", "tracing"): ("off", "otlp"),
@@ -378,7 +414,23 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     _check_sweep(config.repository)
     _check_imaging(config.imaging)
     _check_dimse(config.imaging)
+    _check_reports(config.reports)
     return config
+
+
+def _check_reports(reports: Reports) -> None:
+    """What no type can say about the keys of reports."""
+    if fault := Oid(reports.source_id).fault:
+        raise ConfigError(f"reports.source_id: {reports.source_id!r} {fault}")
+    for name in ("placer_issuer", "filler_issuer"):
+        if (issuer := getattr(reports, name)) and (fault := Oid(issuer).fault):
+            raise ConfigError(f"reports.{name}: {issuer!r} {fault}")
+    for name in ("repository_url", "registry_url"):
+        if (url := getattr(reports, name)) and not url.startswith(("http://", "https://")):
+            raise ConfigError(f"reports.{name}: {url!r} is no URL")
+    for name in ("connections", "idle_s", "message_s", "message_bytes", "timeout_s"):
+        if getattr(reports, name) <= 0:
+            raise ConfigError(f"reports.{name} is {getattr(reports, name)}; it must be more than 0")
 
 
 def _check_dimse(imaging: Imaging) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -23,6 +23,10 @@ _MAX_IDENTIFIER_CHARS = 256
 _EARLIEST = "00000101000000"
 _DTM_FIELDS = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
+_DELIMITERS = {escape[1]: character for character, escape in _ESCAPES.items()}
+_ESCAPED = re.compile(r"\\([EFSTR])\\")
+_TS = re.compile(r"([0-9]{4}(?:[0-9]{2}){0,5})(?:\.[0-9]+)?([+-][0-9]{4})?")
+_TS_FORMS = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
 def is_oid(text: str, *, max_chars: int = 64) -> bool:
@@ -38,6 +42,11 @@ def is_uuid_urn(text: str) -> bool:
 def escape_hl7(text: str) -> str:
     """Text as it stands in a component of an HL7 v2 field: the delimiters escaped (HL7 v2.5 2.7)."""
     return "".join(_ESCAPES.get(character, character) for character in text)
+
+
+def unescape_hl7(text: str) -> str:
+    """The text of a component, the escapes of the delimiters undone; others stay as they are (HL7 v2.5 2.7)."""
+    return _ESCAPED.sub(lambda found: _DELIMITERS[found[1]], text) if "\\" in text else text
 
 
 def normal(text: str) -> str:
@@ -234,6 +243,33 @@ class Timestamp(Value):
     def at(cls, moment: datetime) -> Timestamp:
         """From an aware datetime, to the second."""
         return cls(moment.astimezone(UTC).strftime("%Y%m%d%H%M%S"))
+
+    @classmethod
+    def of_hl7(cls, text: str, zone: tzinfo | None = None) -> Timestamp | None:
+        """A TS of HL7 v2 or v3 in UTC; None for what is none.
+
+        Where it has no offset it is of `zone`. Without that, and without a time of day, it is taken as it is.
+        """
+        found = _TS.fullmatch(text)
+        made = None if found is None else cls(found[1])
+        if found is None or made is None or made.fault:
+            return None
+        digits, offset = found[1], found[2]
+        if len(digits) < 10:
+            return made
+        if offset is not None:
+            size = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
+            if size >= timedelta(hours=24):
+                return None
+            zone = timezone(-size if offset[0] == "-" else size)
+        if zone is None:
+            return made
+        form = _TS_FORMS[len(digits)] if len(digits) > 10 else _TS_FORMS[12]
+        try:
+            moment = datetime.strptime(digits, _TS_FORMS[len(digits)]).replace(tzinfo=zone)
+            return cls(moment.astimezone(UTC).strftime(form))
+        except (ValueError, OverflowError):
+            return None
 
     @property
     def earliest(self) -> str:

@@ -35,6 +35,7 @@ def test_the_environment_overrides_the_file_and_the_file_the_defaults(tmp_path: 
         ('[registry]\npatients = "some"', "registry.patients is 'some'; it must be one of known, open"),
         ('[server]\ntracing = "zipkin"', "server.tracing is 'zipkin'; it must be one of off, otlp"),
         ("[imaging]\nempty_uid = 500", "imaging.empty_uid is 500; it must be one of 404, 400"),
+        ('[reports]\npdf = "paper"', "reports.pdf is 'paper'; it must be one of cda, plain"),
         ("port = 1", "port stands outside of a section"),
         ("[server", "xdsi.toml"),
     ],
@@ -132,3 +133,18 @@ def test_peers_are_read_by_ae_title(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text('[imaging]\ndimse_peers = "CT1=192.0.2.1:104, ARCHIVE=[2001:db8::1]:11112"\n')
     assert load(path, {}).imaging.peers == {"CT1": ("192.0.2.1", 104), "ARCHIVE": ("2001:db8::1", 11112)}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('source_id = "x"', "reports.source_id: 'x' is not an OID"),
+        ('filler_issuer = "x"', "reports.filler_issuer: 'x' is not an OID"),
+        ('registry_url = "x"', "reports.registry_url: 'x' is no URL"),
+        ("message_bytes = 0", "reports.message_bytes is 0; it must be more than 0"),
+    ],
+)
+def test_what_no_type_can_say_about_reports_is_checked(tmp_path: Path, line: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, f"[reports]\n{line}"), {})
+    assert reason in str(error.value)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from xds import values
-from xds.values import Code, Identifier, ReferenceId, Text, Timestamp
+from xds.values import Code, Identifier, ReferenceId, Text, Timestamp, escape_hl7, unescape_hl7
 
 GOOD = [
     (values.Identifier, "st3465^^^&1.3.6.1.4.1.21367.2005.3.7&ISO"),
@@ -133,3 +134,29 @@ def test_a_text_reads_as_its_first_string() -> None:
 
 def test_composed_and_decomposed_letters_compare_equal() -> None:
     assert values.normal("Mu\u0308ller") == values.normal("M\u00fcller")
+
+
+@pytest.mark.parametrize("text", ["", "plain", r"a\b", "^|&~\\", r"\E\ ", "\\T\\"])
+def test_escapes_of_hl7_are_undone(text: str) -> None:
+    assert unescape_hl7(escape_hl7(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "utc"),
+    [
+        ("20260201103000.123+0100", None, "20260201093000"),
+        ("202602010015-0330", None, "202602010345"),
+        ("2026020123-0330", None, "202602020230"),
+        ("20260201", timezone(timedelta(hours=5)), "20260201"),
+        ("20260701120000", ZoneInfo("Europe/Vienna"), "20260701100000"),
+        ("20260701120000", None, "20260701120000"),
+        ("20260701120000+0000", ZoneInfo("Europe/Vienna"), "20260701120000"),
+        ("20261399", None, None),
+        ("00010101000000+1400", None, None),
+        ("20260101000000+9900", None, None),
+        ("yesterday", None, None),
+        ("", None, None),
+    ],
+)
+def test_a_time_of_hl7_is_told_in_utc(text: str, zone: tzinfo | None, utc: str | None) -> None:
+    assert Timestamp.of_hl7(text, zone) == utc
