@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from imaging.dicomweb import qido, rendered, stow, wado_rs, wado_uri
+from imaging.dicomweb import contact_sheets, qido, rendered, stow, wado_rs, wado_uri
 from imaging.dicomweb.resources import Handler
 from imaging.dicomweb.wado_nifti import or_nifti
 from imaging.dicomweb.wado_rs import Find
@@ -63,6 +63,9 @@ def _retrieving(find: Find, given: Given, staging: Path, max_side_px: int) -> It
     for form in (STUDY, SERIES, INSTANCE, FRAMES):
         yield Route(form=f"{form}/rendered", transaction="RAD-107", get=pictures)
         yield Route(form=f"{form}/thumbnail", transaction="RAD-107", get=thumbnail)
+    sheet = contact_sheets.contact_sheet(find=find, opened=opened)
+    for form in (STUDY, SERIES):
+        yield Route(form=f"{form}/contact-sheet", transaction="RAD-107", get=sheet)
     yield Route(form=FRAMES, transaction="RAD-107", get=wado_rs.frames(find=find, opened=opened))
     bulkdata = wado_rs.bulkdata(find=find, opened=opened)
     yield Route(form=f"{INSTANCE}/bulkdata/{{bulk*}}", transaction="RAD-107", get=bulkdata)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import ceil, sqrt
 from pathlib import Path
 from typing import BinaryIO
@@ -51,10 +51,8 @@ def contact_sheet(
             modalities.add(str(dataset.get("Modality") or "?"))
             tiles.extend(_tiles(dataset, tile_px=tile_px, frames=max_tiles // len(shown), max_pixels=max_pixels))
         except Exception as error:  # readers and decoders raise anything on hostile bytes
-            tiles.append(_label(["not readable", str(error) or type(error).__name__], tile_px))
-    counts = f"{len(every)} instance{'s' * (len(every) != 1)}, {len(tiles)} tile{'s' * (len(tiles) != 1)}"
-    caption = f"{' '.join(sorted(modalities)) or 'nothing readable'} - {counts}"
-    return _png(tiles, caption, columns=columns or max(1, ceil(sqrt(len(tiles)))), tile_px=tile_px)
+            tiles.append(label(["not readable", str(error) or type(error).__name__], tile_px))
+    return sheet(tiles, tile_px=tile_px, modalities=modalities, instances=len(every), columns=columns)
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -75,37 +73,37 @@ def _tiles(dataset: Dataset, *, tile_px: int, frames: int, max_pixels: int) -> I
     """The tiles of one instance: its frames, or one label."""
     name = UID(str(dataset.get("SOPClassUID") or "")).name or "no SOP class"
     if not any(keyword in dataset for keyword in _PIXEL_ATTRIBUTES):
-        yield _label([name], tile_px)
+        yield label([name], tile_px)
         return
     # PS3.3 C.7.6.3 and C.7.6.6. What a decoder would allocate is known before it is asked to.
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     number_of_frames = max(1, int(dataset.get("NumberOfFrames") or 1))
     if rows * columns * int(dataset.get("SamplesPerPixel") or 1) > max_pixels:
-        yield _label([name, f"{columns} x {rows} pixels", f"more than {max_pixels}"], tile_px)
+        yield label([name, f"{columns} x {rows} pixels", f"more than {max_pixels}"], tile_px)
         return
     for frame in spread(number_of_frames, max(1, frames)):
         try:
-            yield _tile(picture(dataset, pixel_array(dataset, index=frame)), tile_px)  # colour comes out as RGB
+            yield tile(picture(dataset, pixel_array(dataset, index=frame)), tile_px)  # colour comes out as RGB
         except Exception as error:  # as above; the frames before it are good
-            yield _label([name, dataset.file_meta.TransferSyntaxUID.name, type(error).__name__], tile_px)
+            yield label([name, dataset.file_meta.TransferSyntaxUID.name, type(error).__name__], tile_px)
             return
 
 
-def _tile(pixels: NDArray[np.uint8], tile_px: int) -> Image.Image:
+def tile(pixels: NDArray[np.uint8], tile_px: int) -> Image.Image:
     """A picture as large as fits, in the middle of a square."""
     image = Image.fromarray(pixels).convert("RGB")
     scale = tile_px / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    tile = Image.new("RGB", (tile_px, tile_px), _BACKGROUND)
+    square = Image.new("RGB", (tile_px, tile_px), _BACKGROUND)
     scaled = image.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
-    tile.paste(scaled, ((tile_px - size[0]) // 2, (tile_px - size[1]) // 2))
-    return tile
+    square.paste(scaled, ((tile_px - size[0]) // 2, (tile_px - size[1]) // 2))
+    return square
 
 
-def _label(lines: Sequence[str], tile_px: int) -> Image.Image:
+def label(lines: Sequence[str], tile_px: int) -> Image.Image:
     """A tile of words in place of a picture."""
-    tile = Image.new("RGB", (tile_px, tile_px), _LABEL_BACKGROUND)
-    draw = ImageDraw.Draw(tile)
+    square = Image.new("RGB", (tile_px, tile_px), _LABEL_BACKGROUND)
+    draw = ImageDraw.Draw(square)
     font = ImageFont.load_default(11)
     y = 8
     for line in lines:
@@ -113,7 +111,7 @@ def _label(lines: Sequence[str], tile_px: int) -> Image.Image:
             draw.text((8, y), row, fill=_INK, font=font)
             y += 14
         y += 6
-    return tile
+    return square
 
 
 def _wrapped(line: str, *, max_characters: int) -> Iterator[str]:
@@ -128,14 +126,25 @@ def _wrapped(line: str, *, max_characters: int) -> Iterator[str]:
         yield row
 
 
-def _png(tiles: Sequence[Image.Image], caption: str, *, columns: int, tile_px: int) -> bytes:
+def sheet(
+    tiles: Sequence[Image.Image],
+    *,
+    tile_px: int,
+    modalities: Collection[str],
+    instances: int,
+    columns: int | None = None,
+) -> bytes:
+    """The PNG of these tiles, which stand for so many instances of these modalities."""
+    counts = f"{instances} instance{'s' * (instances != 1)}, {len(tiles)} tile{'s' * (len(tiles) != 1)}"
+    caption = f"{' '.join(sorted(modalities)) or 'nothing readable'} - {counts}"
+    columns = columns or max(1, ceil(sqrt(len(tiles))))
     pitch = tile_px + _GAP_PX
     size = (columns * pitch + _GAP_PX, _CAPTION_PX + ceil(len(tiles) / columns) * pitch + _GAP_PX)
-    sheet = Image.new("RGB", size, _BACKGROUND)
-    ImageDraw.Draw(sheet).text((6, 5), caption, fill=_INK, font=ImageFont.load_default(12))
-    for index, tile in enumerate(tiles):
+    whole = Image.new("RGB", size, _BACKGROUND)
+    ImageDraw.Draw(whole).text((6, 5), caption, fill=_INK, font=ImageFont.load_default(12))
+    for index, one in enumerate(tiles):
         row, column = divmod(index, columns)
-        sheet.paste(tile, (_GAP_PX + column * pitch, _CAPTION_PX + row * pitch))
+        whole.paste(one, (_GAP_PX + column * pitch, _CAPTION_PX + row * pitch))
     png = io.BytesIO()
-    sheet.save(png, "PNG")
+    whole.save(png, "PNG")
     return png.getvalue()
