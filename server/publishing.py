@@ -10,9 +10,10 @@ from pathlib import Path
 from imaging.instances import Instances
 from imaging.publication.code_map import CodeMap
 from imaging.publication.code_map import read as read_codes
+from imaging.publication.documents import Source
 from imaging.publication.patient_map import PatientOf, patient_map
 from imaging.publication.publications import Publications
-from imaging.publication.publishing import Publisher, Source
+from imaging.publication.publishing import Publisher
 from imaging.publication.rejections import see_arrivals
 from registry.client import client as registry_client
 from repository.client import client as repository_client

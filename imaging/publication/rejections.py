@@ -16,7 +16,8 @@ from imaging.kos.manifest import (
     studies_of,
     title_of,
 )
-from imaging.publication.publications import Publications, Rejection
+from imaging.publication.publication_rows import Rejection
+from imaging.publication.publications import Publications
 
 _log = logging.getLogger("xdsi.imaging")
 #: PS3.16 CID 7010.

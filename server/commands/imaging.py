@@ -121,6 +121,7 @@ def publish(
     xdsi publish /mnt/cd --patient 'p100^^^&1.2.3.4&ISO' --source-patient 'MRN7^^^&1.2.3.11&ISO'
     xdsi publish --study 1.2.840.99.1 --config xdsi.toml
     """
+    from imaging.publication.documents import manifest_of
     from registry.client import client as registry_client
     from repository.client import client
     from server.compose import soap_client
@@ -138,7 +139,8 @@ def publish(
     else:
         instances, publications = _stored(config)
         chosen = study
-    rows = []
+    rows: list[dict[str, object]] = []
+    shown: list[tuple[object, ...]] = []
     with spooling() as spool, show.progress("publishing", len(chosen), unit="studies") as step:
         provide, _ = client(soap_client(repository, spool))
         update = registry_client(soap_client(registry, spool)).update
@@ -146,13 +148,23 @@ def publish(
         assert source is not None
         for uid in chosen:
             made = source.publish(uid, patient_id=patient, source_patient_id=source_patient)
-            manifest = made.document_unique_id if made else ""
-            rows.append({"study": uid, "manifest": manifest, "instances": made.instances if made else 0})
+            rows.append(
+                {
+                    "study": uid,
+                    "manifest": manifest_of(made),
+                    "instances": max((one.instances for one in made), default=0),
+                    "documents": [
+                        {"document": one.key, "unique_id": one.document_unique_id, "instances": one.instances}
+                        for one in made
+                    ],
+                }
+            )
+            shown += [(uid, one.key, one.document_unique_id, one.instances) for one in made] or [(uid, "", "", 0)]
             step()
     if json_output:
         show.as_json(rows)
     else:
-        show.as_table("published", ("study", "manifest", "instances"), [tuple(row.values()) for row in rows])
+        show.as_table("published", ("study", "document", "unique id", "instances"), shown)
 
 
 @click.command()
@@ -178,6 +190,7 @@ def studies(config_path: Path | None, json_output: bool) -> None:
             "last_arrival": datetime.fromtimestamp(one.last_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "state": one.state,
             "manifest": one.document_unique_id,
+            "documents": one.documents,
             "reason": one.reason,
         }
         for one in found
@@ -185,7 +198,7 @@ def studies(config_path: Path | None, json_output: bool) -> None:
     if json_output:
         show.as_json(rows)
     else:
-        columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "reason")
+        columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "documents", "reason")
         show.as_table(f"{len(rows):,} stored", columns, [tuple(row.values()) for row in rows])
 
 
