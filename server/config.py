@@ -195,6 +195,10 @@ class Imaging:
     publish_timeout_s: float = key(
         300.0, "longest time that a remote repository or registry may take to answer in full, in seconds"
     )
+    publish_key_images: bool = key(
+        False,
+        "publish what a key image note selects as a manifest of its own, beside that of the study, which lists the note",
+    )
     patient_map: str = key(
         "", "the domain's patient ids: a TOML or CSV file of local ids and theirs, or same; empty: `--patient` only"
     )

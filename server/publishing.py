@@ -63,6 +63,7 @@ def publisher(
             retrieve_url=settings.retrieve_url or None,
             defaults=imaging_defaults(config),
             codes=codes,
+            key_images=settings.publish_key_images,
         ),
         provide=provide,
         update=update,

@@ -150,15 +150,19 @@ class Case:
         result = self.ask(FindDocuments(patient_id=self.patient, status=status or (APPROVED, DEPRECATED)))
         return [one for one in rim.decode_fragments(result.fragments) if isinstance(one, DocumentEntry)]
 
-    def manifest(self) -> bytes:
-        """The one Approved manifest, from the repository."""
-        (entry,) = self.entries(APPROVED)
+    def document(self, entry: DocumentEntry) -> bytes:
+        """From the repository."""
         _, retrieve = repository_client(soap_client(self.domain.endpoints["repository"], self.config))
         wanted = DocumentRequest(
             repository_unique_id=self.config.repository.unique_id, document_unique_id=str(entry.unique_id)
         )
         (content,) = [one.document.read() for one in retrieve([wanted]) if isinstance(one, Retrieved)]
         return content
+
+    def manifest(self) -> bytes:
+        """The one document that is Approved."""
+        (entry,) = self.entries(APPROVED)
+        return self.document(entry)
 
     def listed(self) -> set[str]:
         return {

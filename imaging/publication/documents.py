@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from pydicom.dataset import Dataset
 
@@ -15,10 +17,12 @@ from imaging.publication.code_map import CodeMap
 from imaging.publication.mapping import ImagingDefaults
 from imaging.publication.publication_rows import Published
 from imaging.publication.rad68_provide import document_entry, new_uid
+from imaging.publication.rejections import key_object
 from xds.metadata import DocumentEntry
-from xds.values import Identifier
+from xds.values import Identifier, LanguageCode, Text
 
-MANIFEST = "manifest"
+_log = logging.getLogger("xdsi.imaging")
+MANIFEST, KEY_IMAGES = "manifest", "key-images"
 #: Those that list the whole study, the one that most can read first.
 WHOLE = (MANIFEST,)
 
@@ -33,6 +37,8 @@ class Source:
     retrieve_url: str | None = None
     defaults: ImagingDefaults
     codes: CodeMap
+    #: Whether what a key image note selects is published as a manifest of its own.
+    key_images: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +52,10 @@ class Material:
     now: datetime
     source: Source
 
-    @property
-    def one_per_series(self) -> list[Dataset]:
+    def one_per_series(self, listed: Sequence[Instance]) -> list[Dataset]:
         """The metadata are made of attributes that a series has in common."""
         series: dict[str, Dataset] = {}
-        for one in self.listed:
+        for one in listed:
             series.setdefault(one.series_instance_uid, self.headers[one.sop_instance_uid])
         return list(series.values())
 
@@ -83,17 +88,65 @@ def manifest_of(published: Iterable[Published]) -> str:
     return next((by_key[key] for key in WHOLE if key in by_key), "")
 
 
-def documents_of(listed: Sequence[Instance]) -> list[Wanted]:
+def documents_of(listed: Sequence[Instance], source: Source) -> list[Wanted]:
     """The documents of a study of which these instances are to be listed; none where there is none."""
     if not listed:
         return []
-    return [Wanted(key=MANIFEST, listed=_digest(listed), instances=len(listed), make=_manifest)]
+    wanted = [Wanted(key=MANIFEST, listed=_digest(listed), instances=len(listed), make=_manifest)]
+    if source.key_images:
+        wanted += _of_notes(listed)
+    return wanted
+
+
+def _of_notes(listed: Sequence[Instance]) -> Iterator[Wanted]:
+    """One for each key image note that selects something that is listed; of a note over several studies the part of this one."""
+    stored = {one.sop_instance_uid: one for one in listed}
+    for one in listed:
+        note = _note(one)
+        selected = [stored[uid] for uid in note.listed(stored)] if note is not None else []
+        if note is not None and selected:
+            yield Wanted(
+                key=f"{KEY_IMAGES}:{one.sop_instance_uid}",
+                listed=_digest(selected),
+                instances=len(selected),
+                make=partial(_key_images, note=note, selected=selected),
+            )
+
+
+def _note(one: Instance) -> kos.KeyImages | None:
+    header = key_object(one)
+    try:
+        return None if header is None else kos.read_key_images(header)
+    except Exception as error:  # pydicom parses sequences when they are asked for
+        _log.warning("key image note %s can not be parsed: %s", one.sop_instance_uid, type(error).__name__)
+        return None
 
 
 def _manifest(material: Material) -> Made:
+    content = _built(material, material.listed, kos.Content())
+    return Made(content=content, entry=_entry(material, content, material.listed))
+
+
+def _key_images(material: Material, *, note: kos.KeyImages, selected: Sequence[Instance]) -> Made:
+    content = _built(material, selected, kos.key_images_content(note, {one.sop_instance_uid for one in selected}))
+    entry = _entry(material, content, selected)
+    language = LanguageCode(note.language)
+    return Made(
+        content=content,
+        entry=replace(
+            entry,
+            title=Text.of((note.title.meaning or note.title.value)[:128]),
+            comments=Text.of(note.description) if note.description else Text(),
+            language_code=language if language and language.fault is None else entry.language_code,
+            reference_id_list=_entry(material, content, material.listed).reference_id_list,
+        ),
+    )
+
+
+def _built(material: Material, listed: Sequence[Instance], content: kos.Content) -> bytes:
     source, defaults = material.source, material.source.defaults
-    content = kos.build(
-        list(material.headers.values()),
+    return kos.build(
+        [material.headers[one.sop_instance_uid] for one in listed],
         retrieve_ae_title=source.retrieve_ae_title,
         retrieve_location_uid=source.retrieve_location_uid,
         retrieve_url=source.retrieve_url,
@@ -102,16 +155,19 @@ def _manifest(material: Material) -> Made:
         institution=defaults.institution or None,
         accession_issuer=defaults.accession_issuer or None,
         patient_id_issuer=defaults.source_patient_issuer or None,
+        content=content,
     )
-    entry = document_entry(
+
+
+def _entry(material: Material, content: bytes, listed: Sequence[Instance]) -> DocumentEntry:
+    return document_entry(
         content,
-        material.one_per_series,
+        material.one_per_series(listed),
         patient_id=material.patient_id,
-        defaults=defaults,
+        defaults=material.source.defaults,
         source_patient_id=material.local_id,
-        codes=source.codes,
+        codes=material.source.codes,
     )
-    return Made(content=content, entry=entry)
 
 
 def _digest(listed: Sequence[Instance]) -> str:

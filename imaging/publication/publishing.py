@@ -113,7 +113,7 @@ class Publisher:
                     return
             listed = to_list(self._of_study(study), self._rejected)
             current = {one.key: one for one in self.publications.current(study)}
-            wanted = documents_of(listed)
+            wanted = documents_of(listed, self.source)
             due = [one for one in wanted if one.key not in current or current[one.key].listed != one.listed]
             gone = [one for key, one in current.items() if key not in {one.key for one in wanted}]
             misplaced = any(known.patient_id not in ("", one.patient_id) for one in current.values())
