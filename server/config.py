@@ -195,6 +195,16 @@ class Imaging:
     publish_timeout_s: float = key(
         300.0, "longest time that a remote repository or registry may take to answer in full, in seconds"
     )
+    manifests: str = key(
+        "xds-i", "the forms in which the manifest of a study is published, comma-separated: xds-i, mado-kos, mado-fhir"
+    )
+    mado_title: str = key(
+        "MADOTEMP001^99IHE",
+        "title of the mado-kos form as code^scheme: the temporary one, until DICOM has given another",
+    )
+    mado_codes: str = key(
+        "temporary", "codes in the mado-kos form: temporary (99IHE), or final (DCM) as they are proposed"
+    )
     publish_key_images: bool = key(
         False,
         "publish what a key image note selects as a manifest of its own, beside that of the study, which lists the note",
@@ -253,6 +263,11 @@ class Imaging:
     drop_interval_s: float = key(
         5.0, "how often it is looked at, in seconds; a file is taken when it is the same twice"
     )
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """The names in `manifests`."""
+        return _names(self.manifests)
 
     @property
     def calling(self) -> frozenset[str]:
@@ -344,6 +359,7 @@ _CHOICES = {
     ("server", "packaging"): ("strict", "lenient"),
     ("repository", "store"): ("files", "s3"),
     ("imaging", "empty_uid"): (404, 400),
+    ("imaging", "mado_codes"): ("temporary", "final"),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("server", "tracing"): ("off", "otlp"),

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imaging.instances import Instances
+from imaging.kos.manifest import DESCRIBED, Coded
 from imaging.publication.code_map import CodeMap
 from imaging.publication.code_map import read as read_codes
-from imaging.publication.documents import Source
+from imaging.publication.documents import FORMS, Source
 from imaging.publication.patient_map import PatientOf, patient_map
 from imaging.publication.publications import Publications
 from imaging.publication.publishing import Publisher
@@ -63,6 +64,9 @@ def publisher(
             retrieve_url=settings.retrieve_url or None,
             defaults=imaging_defaults(config),
             codes=codes,
+            forms=_forms(settings),
+            mado_title=_mado_title(settings),
+            mado_final=settings.mado_codes == "final",
             key_images=settings.publish_key_images,
         ),
         provide=provide,
@@ -71,6 +75,24 @@ def publisher(
         now=now,
         quiet_s=settings.publish_after_s,
     )
+
+
+def _forms(settings: Imaging) -> tuple[str, ...]:
+    """In which a manifest is published. ConfigError for what is none."""
+    wrong = settings.forms - FORMS.keys()
+    if wrong or not settings.forms:
+        named = ", ".join(map(repr, sorted(wrong))) or "nothing"
+        raise ConfigError(f"imaging.manifests names {named}; forms are {', '.join(FORMS)}")
+    return tuple(sorted(settings.forms))
+
+
+def _mado_title(settings: Imaging) -> Coded:
+    value, _, scheme = settings.mado_title.partition("^")
+    if not (0 < len(value) <= 16 and 0 < len(scheme) <= 16) or "^" in scheme:
+        raise ConfigError(
+            f"imaging.mado_title is {settings.mado_title!r}; it is to be code^scheme, of 1 to 16 characters each"
+        )
+    return Coded(value, scheme, DESCRIBED)
 
 
 def _maps(settings: Imaging) -> tuple[PatientOf, CodeMap]:

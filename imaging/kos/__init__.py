@@ -6,6 +6,7 @@ Clauses: IHE RAD TF-3 4.68 (what XDS-I.b demands), DICOM PS3.3 A.35.4 (the objec
 from imaging.kos.building import Content, build
 from imaging.kos.checking import check, check_document_entry
 from imaging.kos.key_images import KeyImages, key_images_content, read_key_images
+from imaging.kos.mado import Described
 from imaging.kos.manifest import (
     KEY_OBJECT_SELECTION,
     MANIFEST_TITLE,
@@ -24,6 +25,7 @@ __all__ = [
     "KEY_OBJECT_SELECTION",
     "MANIFEST_TITLE",
     "Content",
+    "Described",
     "Finding",
     "InstanceReference",
     "KeyImages",

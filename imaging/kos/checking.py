@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from pydicom.dataset import Dataset
 
+from imaging.kos.mado import check_described
 from imaging.kos.manifest import (
     IDENTITY,
     KEY_OBJECT_SELECTION,
@@ -17,6 +18,7 @@ from imaging.kos.manifest import (
     ManifestError,
     StudyReference,
     first_of,
+    is_described,
     is_manifest,
     is_uid,
     items_of,
@@ -97,6 +99,8 @@ def _findings(
     yield from _check_places(dataset, studies)
     yield from _check_tree(dataset, studies, strict=strict)
     yield from _check_patient(dataset, images)
+    if is_described(dataset):
+        yield from check_described(dataset, studies)
     if not (
         value_of(dataset, "AccessionNumber")
         or first_of(items_of(dataset, "ReferencedRequestSequence"), "AccessionNumber")

@@ -14,13 +14,15 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from imaging.kos.manifest import value_of
+from imaging.kos.manifest import Coded, value_of
 
 _WAVEFORMS = "1.2.840.10008.5.1.4.1.1.9."
 # The image classes whose names do not say so (PS3.4 Table B.5-1).
 _OTHER_IMAGES = {uid.SegmentationStorage, uid.ParametricMapStorage, uid.RTDoseStorage, uid.EnhancedUSVolumeStorage}
 
 
+#: Characters of an SH and of an LO (PS3.5 6.2).
+_MAX_SHORT, _MAX_LONG = 16, 64
 #: Series Instance UID -> the headers of its instances.
 Series = Mapping[str, Sequence[Dataset]]
 
@@ -102,6 +104,57 @@ def encoded_template() -> bytes:
 def encoded_tree(items: Iterable[bytes]) -> bytes:
     """ContentSequence."""
     return _sequence(0x0040A730, items)
+
+
+def _encoded_coded(code: Coded) -> bytes:
+    """The elements of an item of a code sequence (PS3.3 8.8)."""
+    long = len(code.value) > _MAX_SHORT
+    return (
+        (b"" if long else _element(0x00080100, "SH", code.value))
+        + _element(0x00080102, "SH", code.scheme[:_MAX_SHORT])
+        + _element(0x00080104, "LO", code.meaning[:_MAX_LONG])
+        + (_element(0x00080119, "UC", code.value) if long else b"")
+    )
+
+
+def _item(relationship: str, kind: str, name: Coded, value: bytes) -> bytes:
+    return (
+        _element(0x0040A010, "CS", relationship)
+        + _element(0x0040A040, "CS", kind)
+        + _sequence(0x0040A043, [_encoded_coded(name)])
+        + value
+    )
+
+
+def encoded_code(relationship: str, name: Coded, value: Coded) -> bytes:
+    """A content item CODE (PS3.3 C.17.3), as those below are of their kinds."""
+    return _item(relationship, "CODE", name, _sequence(0x0040A168, [_encoded_coded(value)]))
+
+
+def encoded_text(relationship: str, name: Coded, value: str) -> bytes:
+    return _item(relationship, "TEXT", name, _element(0x0040A160, "UT", value))
+
+
+def encoded_date(relationship: str, name: Coded, value: str) -> bytes:
+    return _item(relationship, "DATE", name, _element(0x0040A121, "DA", value))
+
+
+def encoded_time(relationship: str, name: Coded, value: str) -> bytes:
+    return _item(relationship, "TIME", name, _element(0x0040A122, "TM", value))
+
+
+def encoded_uid(relationship: str, name: Coded, value: str) -> bytes:
+    return _item(relationship, "UIDREF", name, _element(0x0040A124, "UI", value))
+
+
+def encoded_number(relationship: str, name: Coded, value: str, unit: Coded) -> bytes:
+    measured = _sequence(0x004008EA, [_encoded_coded(unit)]) + _element(0x0040A30A, "DS", value)
+    return _item(relationship, "NUM", name, _sequence(0x0040A300, [measured]))
+
+
+def encoded_container(relationship: str, name: Coded, children: Iterable[bytes]) -> bytes:
+    value = _element(0x0040A050, "CS", "SEPARATE") + encoded_tree(children)
+    return _item(relationship, "CONTAINER", name, value)
 
 
 def encoded_choices(series: Series) -> list[bytes]:

@@ -170,8 +170,13 @@ def title_of(dataset: Dataset) -> tuple[str, str]:
 
 def is_manifest(dataset: Dataset) -> bool:
     """Whether a Key Object Selection is a manifest by its title: what DICOM's code for Manifest with Description will be nobody knows."""
+    return title_of(dataset) in MANIFEST_TITLES or is_described(dataset)
+
+
+def is_described(dataset: Dataset) -> bool:
+    """Whether it is one of MADO, by IHE's temporary title or by what a later one means."""
     title = concept_of(dataset)
-    return (title.value, title.scheme) in MANIFEST_TITLES or title.meaning.casefold() == DESCRIBED.casefold()
+    return (title.value, title.scheme) == ("MADOTEMP001", "99IHE") or title.meaning.casefold() == DESCRIBED.casefold()
 
 
 def is_rejection(dataset: Dataset) -> bool:

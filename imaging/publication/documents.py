@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +14,25 @@ from pydicom.dataset import Dataset
 
 from imaging import kos
 from imaging.instances import Instance
+from imaging.kos.mado import TEMPORARY_TITLE
+from imaging.kos.manifest import Coded
+from imaging.publication import mado, mado_fhir
 from imaging.publication.code_map import CodeMap
 from imaging.publication.mapping import ImagingDefaults
 from imaging.publication.publication_rows import Published
 from imaging.publication.rad68_provide import document_entry, new_uid
 from imaging.publication.rejections import key_object
 from xds.metadata import DocumentEntry
-from xds.values import Identifier, LanguageCode, Text
+from xds.values import Code, Identifier, LanguageCode, MimeType, Text, Timestamp, UniqueId
 
 _log = logging.getLogger("xdsi.imaging")
-MANIFEST, KEY_IMAGES = "manifest", "key-images"
+MANIFEST, MADO_KOS, MADO_FHIR, KEY_IMAGES = "manifest", "mado-kos", "mado-fhir", "key-images"
 #: Those that list the whole study, the one that most can read first.
-WHOLE = (MANIFEST,)
+WHOLE = (MANIFEST, MADO_KOS, MADO_FHIR)
+#: The forms of a study's manifest that can be configured, and the document's key.
+FORMS = {"xds-i": MANIFEST, "mado-kos": MADO_KOS, "mado-fhir": MADO_FHIR}
+FHIR_JSON = "application/fhir+json"
+_MADO_FHIR_FORMAT = Code.of("urn:ihe:rad:MADO:fhir-manifest:2026", "1.3.6.1.4.1.19376.1.2.7.1", "MADO FHIR manifest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,11 @@ class Source:
     retrieve_url: str | None = None
     defaults: ImagingDefaults
     codes: CodeMap
+    #: Of FORMS.
+    forms: Sequence[str] = ("xds-i",)
+    mado_title: Coded = TEMPORARY_TITLE
+    #: Whether the codes that are proposed for DICOM are written in manifests of MADO, and not the temporary ones.
+    mado_final: bool = False
     #: Whether what a key image note selects is published as a manifest of its own.
     key_images: bool = False
 
@@ -51,6 +64,8 @@ class Material:
     local_id: Identifier
     now: datetime
     source: Source
+    #: The uniqueIds of the study's documents by their keys: of those that are published, and those that are made already.
+    unique_ids: dict[str, str]
 
     def one_per_series(self, listed: Sequence[Instance]) -> list[Dataset]:
         """The metadata are made of attributes that a series has in common."""
@@ -80,6 +95,8 @@ class Wanted:
     listed: str
     instances: int
     make: Callable[[Material], Made]
+    #: The key of the document that it is another form of.
+    transforms: str = ""
 
 
 def manifest_of(published: Iterable[Published]) -> str:
@@ -92,7 +109,18 @@ def documents_of(listed: Sequence[Instance], source: Source) -> list[Wanted]:
     """The documents of a study of which these instances are to be listed; none where there is none."""
     if not listed:
         return []
-    wanted = [Wanted(key=MANIFEST, listed=_digest(listed), instances=len(listed), make=_manifest)]
+    whole = {MANIFEST: _manifest, MADO_KOS: _mado_kos, MADO_FHIR: _mado_fhir}
+    keys = [key for form, key in FORMS.items() if form in source.forms]
+    wanted = [
+        Wanted(
+            key=key,
+            listed=_digest(listed),
+            instances=len(listed),
+            make=whole[key],
+            transforms=MADO_KOS if key == MADO_FHIR and MADO_KOS in keys else "",
+        )
+        for key in keys
+    ]
     if source.key_images:
         wanted += _of_notes(listed)
     return wanted
@@ -125,6 +153,50 @@ def _note(one: Instance) -> kos.KeyImages | None:
 def _manifest(material: Material) -> Made:
     content = _built(material, material.listed, kos.Content())
     return Made(content=content, entry=_entry(material, content, material.listed))
+
+
+def _mado_kos(material: Material) -> Made:
+    source = material.source
+    described = kos.Described(
+        title=source.mado_title,
+        final=source.mado_final,
+        modality=mado.modality,
+        regions=mado.regions,
+        other_patient_ids=[(material.patient_id.identifier, material.patient_id.authority)],
+        generated_issuer=source.source_id,
+    )
+    content = _built(material, material.listed, described.content())
+    entry = _entry(material, content, material.listed)
+    return Made(content=content, entry=mado.described_entry(entry, material.one_per_series(material.listed)))
+
+
+def _mado_fhir(material: Material) -> Made:
+    """Its entry has a uniqueId of its own: the Bundle's identifier is that of the Key Object Selection, if that is published too."""
+    source, defaults = material.source, material.source.defaults
+    unique_id, entry = new_uid(), _mado_kos(material).entry
+    about = mado_fhir.About(
+        identifier=material.unique_ids.get(MADO_KOS, unique_id),
+        patient_id=material.patient_id,
+        local_id=material.local_id,
+        retrieve_url=source.retrieve_url or "",
+        retrieve_location_uid=source.retrieve_location_uid,
+        institution=defaults.institution,
+        language=defaults.language_code,
+        time_zone=defaults.time_zone,
+        accession_issuer=defaults.accession_issuer,
+        now=material.now,
+    )
+    bundle = mado_fhir.document([material.headers[one.sop_instance_uid] for one in material.listed], about)
+    return Made(
+        content=json.dumps(bundle, ensure_ascii=False, separators=(",", ":")).encode(),
+        entry=replace(
+            entry,
+            unique_id=UniqueId(unique_id),
+            mime_type=MimeType(FHIR_JSON),
+            format_code=_MADO_FHIR_FORMAT,
+            creation_time=Timestamp.at(material.now),
+        ),
+    )
 
 
 def _key_images(material: Material, *, note: kos.KeyImages, selected: Sequence[Instance]) -> Made:

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from imaging.archive import Archive
 from imaging.instances import Instance, Instances
-from imaging.publication.documents import Material, Source, Wanted, documents_of
+from imaging.publication.documents import Made, Material, Source, Wanted, documents_of
 from imaging.publication.patient_map import PatientOf
 from imaging.publication.publication_rows import Arrival, Publication, Published, Study
 from imaging.publication.publications import Publications
@@ -162,8 +162,15 @@ class Publisher:
             local_id=local_id,
             now=now,
             source=source,
+            unique_ids={key: one.document_unique_id for key, one in current.items()},
         )
-        made = {one.key: one.make(material) for one in due}
+        made: dict[str, Made] = {}
+        for one in due:
+            made[one.key] = one.make(material)
+            material.unique_ids[one.key] = str(made[one.key].entry.unique_id)
+        entry_uuids = {key: one.entry_uuid for key, one in current.items()} | {
+            key: one.entry.entry_uuid for key, one in made.items()
+        }
         unique_id = new_uid()
         submission = submission_of(
             [one.entry for one in made.values()],
@@ -171,7 +178,8 @@ class Publisher:
             defaults=source.defaults,
             now=now,
             unique_id=unique_id,
-            replaces={made[key].entry.entry_uuid: current[key].entry_uuid for key in made if key in current},
+            replaces={entry_uuids[key]: current[key].entry_uuid for key in made if key in current},
+            transforms={entry_uuids[one.key]: entry_uuids[one.transforms] for one in due if one.transforms},
         )
         documents = [
             Published(

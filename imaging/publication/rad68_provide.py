@@ -111,10 +111,12 @@ def submission_of(
     now: datetime,
     unique_id: str,
     replaces: Mapping[str, str],
+    transforms: Mapping[str, str],
 ) -> Submission:
     """The submission of documents of one study in one SubmissionSet (RAD TF-2 4.68).
 
-    `replaces` has the entryUUID of each one's predecessor, by its own entryUUID. Every object has an entryUUID of its own.
+    By a document's entryUUID, `replaces` has that of its predecessor, and `transforms` that of the one that it is another form of.
+    Every object has an entryUUID of its own.
     """
     first_entry, submission_set_uuid = entries[0], new_uuid()
     submission_set = SubmissionSet(
@@ -133,7 +135,11 @@ def submission_of(
     return Submission(
         submission_sets=(submission_set,),
         document_entries=tuple(entries),
-        associations=(*members, *(_relation(AssociationType.RPLC, new, old) for new, old in replaces.items())),
+        associations=(
+            *members,
+            *(_relation(AssociationType.RPLC, new, old) for new, old in replaces.items()),
+            *(_relation(AssociationType.XFRM, other, one) for other, one in transforms.items()),
+        ),
     )
 
 

@@ -61,7 +61,7 @@ def entry_of(
     used = defaults or ImagingDefaults()
     entry = document_entry(manifest, images, patient_id=PATIENT, defaults=used, codes=codes or CodeMap(), **more)
     submission = submission_of(
-        [entry], source_id="1.2.3.30", defaults=used, now=NOW, unique_id="1.2.3.30.500", replaces={}
+        [entry], source_id="1.2.3.30", defaults=used, now=NOW, unique_id="1.2.3.30.500", replaces={}, transforms={}
     )
     # What only a repository can add is all that the registry's rules miss.
     assert {problem.context.split(": ")[1].split()[0] for problem in STRICT.check(submission)} == {
