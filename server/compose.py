@@ -194,7 +194,13 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         transferring = transfer(config, domain, instances.staging)
         publications = domain.parts["publications"]
         publisher = domain.parts["publisher"] = publishing.publisher(
-            config, instances, publications, provide=provide, update=update, traced=domain.tracing
+            config,
+            instances,
+            publications,
+            provide=provide,
+            update=update,
+            steps=domain.parts["steps"],
+            traced=domain.tracing,
         )
         if listen:
             look = publisher.look if publisher else partial(publishing.only_see, instances, publications)

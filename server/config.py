@@ -259,6 +259,13 @@ class Imaging:
         "",
         "where the reports of storage commitment go: AET=host:port, comma-separated; else only on the same association",
     )
+    mpps: bool = key(
+        False,
+        "take performed procedure steps: a study waits while one is in progress, and is complete when all that they name is stored",
+    )
+    mpps_longest_s: float = key(
+        86_400.0, "how long a step that does not end keeps its studies waiting, in seconds since it began"
+    )
     drop_directory: str = key("", "folder whose DICOM files are stored and removed; empty: none")
     drop_interval_s: float = key(
         5.0, "how often it is looked at, in seconds; a file is taken when it is the same twice"
@@ -414,7 +421,14 @@ def _check_dimse(imaging: Imaging) -> None:
         _ = imaging.peers
     except ValueError:
         raise ConfigError(f"imaging.dimse_peers: {imaging.dimse_peers!r} is not a list of AET=host:port") from None
-    for name in ("dimse_object_bytes", "dimse_idle_s", "dimse_message_s", "dimse_associations", "drop_interval_s"):
+    for name in (
+        "dimse_object_bytes",
+        "dimse_idle_s",
+        "dimse_message_s",
+        "dimse_associations",
+        "drop_interval_s",
+        "mpps_longest_s",
+    ):
         if getattr(imaging, name) <= 0:
             raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
     if not 4096 <= imaging.dimse_pdu_bytes <= 16 * 1024 * 1024:

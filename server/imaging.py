@@ -24,6 +24,7 @@ def local_instances(config: Config, domain: Domain) -> Instances:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
+    from imaging.publication.performed_steps import PerformedSteps
     from imaging.publication.publications import Publications
     from server.health import answers, can_be_written
 
@@ -32,6 +33,7 @@ def local_instances(config: Config, domain: Domain) -> Instances:
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
     instances.complete_index()
     domain.parts["publications"] = Publications(engine)
+    domain.parts["steps"] = PerformedSteps(engine)
     domain.closing.append(instances.close)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
@@ -135,6 +137,8 @@ def receive_images(config: Config, domain: Domain, instances: Instances) -> None
     """The ways into the source that are no HTTP: DIMSE, and the watched folder."""
     settings = config.imaging
     if settings.dimse_port:
+        from imaging.publication.rad68_provide import new_uid
+        from imaging.receiving.mpps import Mpps
         from imaging.receiving.storage_commitment import Commitment, Peer
         from imaging.receiving.store_scp import Settings, StoreScp
 
@@ -150,6 +154,7 @@ def receive_images(config: Config, domain: Domain, instances: Instances) -> None
             peers={aet: Peer(host=host, port=port) for aet, (host, port) in settings.peers.items()},
             timeout_s=settings.dimse_message_s,
         )
+        mpps = Mpps(domain.parts["steps"], new_uid) if settings.mpps else None
         scp = domain.parts["dimse"] = StoreScp(
             instances,
             Settings(
@@ -166,6 +171,7 @@ def receive_images(config: Config, domain: Domain, instances: Instances) -> None
                 message_s=settings.dimse_message_s,
             ),
             commitment=commitment,
+            mpps=mpps,
         )
         scp.start()
         domain.listeners.append(scp)

@@ -13,6 +13,7 @@ from imaging.publication.code_map import CodeMap
 from imaging.publication.code_map import read as read_codes
 from imaging.publication.documents import FORMS, Source
 from imaging.publication.patient_map import PatientOf, patient_map
+from imaging.publication.performed_steps import PerformedSteps
 from imaging.publication.publications import Publications
 from imaging.publication.publishing import Publisher
 from imaging.publication.rejections import see_arrivals
@@ -36,6 +37,7 @@ def publisher(
     *,
     provide: Provide | None = None,
     update: Register | None = None,
+    steps: PerformedSteps | None = None,
     traced: Tracing = OFF,
 ) -> Publisher | None:
     """The publisher of a configuration. What is at a URL goes before `provide` and `update`; None where there is no repository."""
@@ -74,6 +76,8 @@ def publisher(
         patient_of=patient_of,
         now=now,
         quiet_s=settings.publish_after_s,
+        steps=steps if settings.mpps else None,
+        longest_step_s=settings.mpps_longest_s,
     )
 
 

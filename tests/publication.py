@@ -92,7 +92,10 @@ class Case:
         """Over HTTP, as if the actors were on other machines."""
         provide, _ = repository_client(soap_client(self.domain.endpoints["repository"], self.config))
         update = registry_client(soap_client(self.domain.endpoints["registry"], self.config)).update
-        made = publishing.publisher(self.config, self.instances, self.publications, provide=provide, update=update)
+        steps = self.domain.parts["steps"]
+        made = publishing.publisher(
+            self.config, self.instances, self.publications, provide=provide, update=update, steps=steps
+        )
         assert made is not None
         return made
 

@@ -33,6 +33,14 @@ class Standing(StrEnum):
     REFUSED = "refused"
 
 
+class Step(StrEnum):
+    """Performed Procedure Step Status (0040,0252)."""
+
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    DISCONTINUED = "DISCONTINUED"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
     """An instance that has come and was not looked at yet. `note` is its SOP Instance UID if it is a Key Object Selection, else ""."""
@@ -56,7 +64,7 @@ class Rejection:
 class Arrival:
     """A study of which instances have come. Times in seconds since 1970; `revision` grows with each change of the row.
 
-    `patient_id` and `source_patient_id` are what an explicit publication gave, or "".
+    `patient_id` and `source_patient_id` are what an explicit publication gave, or "". `ready`: its procedure steps say that it is complete.
     """
 
     study_instance_uid: str
@@ -68,6 +76,7 @@ class Arrival:
     tries: int
     next_at: float
     reason: str
+    ready: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

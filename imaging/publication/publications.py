@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    Table,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from imaging.publication.publication_rows import (
@@ -18,12 +33,23 @@ from imaging.publication.publication_rows import (
     Rejection,
     Standing,
     State,
+    Step,
     Study,
 )
-from imaging.publication.publication_tables import arrival, arrived, publication, published_document, rejected
+from imaging.publication.publication_tables import (
+    arrival,
+    arrived,
+    performed_step,
+    performed_step_study,
+    publication,
+    published_document,
+    rejected,
+)
 from imaging.tables import instance
 
 _CHUNK = 500
+#: The one of the dialect, which can say what is done where a row is there.
+Insert = Callable[[Table], Any]
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 3600.0
 
 
@@ -62,25 +88,14 @@ class Publications:
                 connection.execute(self._insert(rejected).on_conflict_do_nothing(), rows)
             # In one order, so that two processes do not wait for one another.
             for study in sorted(last):
-                self._wait(connection, study, last[study])
+                connection.execute(arrives(self._insert, study, last[study]))
             for study in sorted(set(touched) - set(last)):
                 connection.execute(update(arrival).where(arrival.c.study_instance_uid == study).values(_AGAIN))
 
     def wait(self, study_instance_uid: str, at: float) -> None:
         """A study waits of which nothing has come: it is an archive's."""
         with self._engine.begin() as connection:
-            self._wait(connection, study_instance_uid, at)
-
-    def _wait(self, connection: Connection, study: str, at: float) -> None:
-        new = {"state": Study.WAITING, "revision": 1, "patient_id": "", "source_patient_id": ""}
-        statement = self._insert(arrival).values(
-            study_instance_uid=study, last_at=at, tries=0, next_at=0.0, reason="", **new
-        )
-        later = case(
-            (statement.excluded.last_at > arrival.c.last_at, statement.excluded.last_at), else_=arrival.c.last_at
-        )
-        changes = {**_AGAIN, "last_at": later}
-        connection.execute(statement.on_conflict_do_update(index_elements=[arrival.c.study_instance_uid], set_=changes))
+            connection.execute(arrives(self._insert, study_instance_uid, at))
 
     def rejections(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
         """Those that a note has rejected, with its title's code: the first one where there are several."""
@@ -94,19 +109,28 @@ class Publications:
 
     # --- what is to be done -------------------------------------------------------------------------------------------
 
-    def due(self, now: float, quiet_s: float, limit: int) -> list[str]:
-        """Studies to be looked after: with a submission that has not ended, failed ones, and those with nothing new for `quiet_s`.
+    def due(self, now: float, quiet_s: float, limit: int, longest_step_s: float = 0.0) -> list[str]:
+        """Studies to be looked after: with a submission that has not ended, failed, complete, and those with nothing new for `quiet_s`.
 
-        A `quiet_s` of 0 stands for forever.
+        A `quiet_s` of 0 stands for forever. One of which a procedure step began less than `longest_step_s` ago, and has not ended, is
+        not due, unless it has a submission that has not ended.
         """
         unfinished = exists().where(
             publication.c.study_instance_uid == arrival.c.study_instance_uid, publication.c.state == State.SUBMITTING
         )
         restless = arrival.c.state.in_((Study.WAITING, Study.FAILED))
-        wanted = [unfinished, arrival.c.state == Study.FAILED]
+        wanted = [arrival.c.state == Study.FAILED, and_(arrival.c.state == Study.WAITING, arrival.c.ready)]
         if quiet_s:
             wanted.append(and_(arrival.c.state == Study.WAITING, arrival.c.last_at <= now - quiet_s))
-        chosen = select(arrival.c.study_instance_uid).where(restless, arrival.c.next_at <= now, or_(*wanted))
+        of_study = performed_step_study.c.study_instance_uid == arrival.c.study_instance_uid
+        in_progress = exists().where(
+            of_study,
+            performed_step.c.sop_instance_uid == performed_step_study.c.step,
+            performed_step.c.state == Step.IN_PROGRESS,
+            performed_step.c.begun_at > now - longest_step_s,
+        )
+        wished = or_(*wanted) if not longest_step_s else and_(or_(*wanted), ~in_progress)
+        chosen = select(arrival.c.study_instance_uid).where(restless, arrival.c.next_at <= now, or_(unfinished, wished))
         with self._reading.connect() as connection:
             return list(connection.execute(chosen.order_by(arrival.c.last_at).limit(limit)).scalars())
 
@@ -132,7 +156,7 @@ class Publications:
 
     def unchanged(self, known: Arrival, state: Study, reason: str = "") -> None:
         """Nothing is to be published, unless something has come since `known` was read."""
-        changes = {"state": state, "reason": reason, "tries": 0, "next_at": 0.0}
+        changes = {"state": state, "reason": reason, "tries": 0, "next_at": 0.0, "ready": False}
         self._change(known.study_instance_uid, arrival.c.revision == known.revision, **changes)
 
     def _change(self, study_instance_uid: str, *conditions: Any, **changes: Any) -> None:
@@ -173,7 +197,7 @@ class Publications:
             same = update(arrival).where(
                 arrival.c.study_instance_uid == known.study_instance_uid, arrival.c.revision == known.revision
             )
-            if not connection.execute(same.values(revision=row.revision, state=Study.WAITING)).rowcount:
+            if not connection.execute(same.values(revision=row.revision, state=Study.WAITING, ready=False)).rowcount:
                 return None
             connection.execute(insert(publication).values({name: getattr(row, name) for name in publication.c.keys()}))  # noqa: SIM118
             if row.documents:
@@ -280,6 +304,18 @@ class Publications:
         )
         with self._reading.connect() as connection:
             return [Overview(**row._mapping) for row in connection.execute(statement)]
+
+
+def arrives(insert: Insert, study: str, at: float, *, ready: bool = False) -> Executable:
+    """The statement by which a study waits, anew if it is known; a complete one stays so until it is published."""
+    new = {"state": Study.WAITING, "revision": 1, "patient_id": "", "source_patient_id": ""}
+    statement = insert(arrival).values(
+        study_instance_uid=study, last_at=at, tries=0, next_at=0.0, reason="", ready=ready, **new
+    )
+    later = case((statement.excluded.last_at > arrival.c.last_at, statement.excluded.last_at), else_=arrival.c.last_at)
+    changes = {**_AGAIN, "last_at": later, **({"ready": True} if ready else {})}
+    made: Executable = statement.on_conflict_do_update(index_elements=[arrival.c.study_instance_uid], set_=changes)
+    return made
 
 
 def _documents(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[Published, ...]:

@@ -17,6 +17,7 @@ from imaging.archive import Archive
 from imaging.instances import Instance, Instances
 from imaging.publication.documents import Made, Material, Source, Wanted, documents_of
 from imaging.publication.patient_map import PatientOf
+from imaging.publication.performed_steps import PerformedSteps
 from imaging.publication.publication_rows import Arrival, Publication, Published, Study
 from imaging.publication.publications import Publications
 from imaging.publication.rad68_provide import PublishError, local_patient_id, new_uid, submission_of, withdrawal
@@ -50,7 +51,8 @@ class Publisher:
     """Publishes studies. Several may work on one database: what one has decided the others carry out, if it does not.
 
     `update` is ITI-57, by which an entry is deprecated; None where no registry is known. `patient_of` gives the affinity domain's id.
-    A study is complete when nothing has come for `quiet_s` seconds; with 0 none is by itself.
+    A study is complete when nothing has come for `quiet_s` seconds (with 0 none is by itself), or when its procedure steps have ended and
+    all that they name is stored.
     """
 
     instances: Instances
@@ -63,11 +65,17 @@ class Publisher:
     patient_of: PatientOf
     now: Callable[[], datetime]
     quiet_s: float = 0.0
+    #: What modalities say of their procedure steps, if anybody asks, and how long one that does not end keeps its study waiting.
+    steps: PerformedSteps | None = None
+    longest_step_s: float = 86_400.0
 
     def look(self, limit: int = 1_000_000) -> int:
         """Publishes what is due, and tries again what has failed, `limit` studies at most; how many studies were looked after."""
         see_arrivals(self.instances, self.publications)
-        due = self.publications.due(self._seconds(), self.quiet_s, limit)
+        if self.steps is not None:
+            self.steps.settle(self._seconds())
+        longest_s = self.longest_step_s if self.steps is not None else 0.0
+        due = self.publications.due(self._seconds(), self.quiet_s, limit, longest_s)
         for study in due:
             try:
                 self._publish(study, at_once=False)

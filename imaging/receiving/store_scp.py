@@ -23,6 +23,7 @@ from database.connections import DatabaseLost, is_full
 from imaging.instances import DifferentInstance, InstanceError, Instances, read_header
 from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from imaging.receiving.arrivals import Arrival, Bounds, Messages, Server
+from imaging.receiving.mpps import MODALITY_PERFORMED_PROCEDURE_STEP, Mpps
 from imaging.receiving.storage_commitment import STORAGE_COMMITMENT, Commitment
 
 _log = logging.getLogger("xdsi.imaging")
@@ -66,8 +67,10 @@ class Settings:
 class StoreScp:
     """Listens, and stores what comes. What is answered with success is durable. It is started once; `port` is the one it listens on."""
 
-    def __init__(self, instances: Instances, settings: Settings, *, commitment: Commitment) -> None:
-        self._instances, self._settings, self._commitment = instances, settings, commitment
+    def __init__(
+        self, instances: Instances, settings: Settings, *, commitment: Commitment, mpps: Mpps | None = None
+    ) -> None:
+        self._instances, self._settings, self._commitment, self._mpps = instances, settings, commitment, mpps
         self.port = settings.port
         self._directory = instances.staging / "dimse"
         self._ae = _application_entity(settings)
@@ -88,6 +91,7 @@ class StoreScp:
                 (evt.EVT_SOP_COMMON, self._negotiate),
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_N_ACTION, self._commitment.take),
+                *([(evt.EVT_N_CREATE, self._mpps.create), (evt.EVT_N_SET, self._mpps.set)] if self._mpps else []),
                 (evt.EVT_CONN_CLOSE, _drop),
                 (evt.EVT_ABORTED, _drop),
             ],
@@ -128,6 +132,7 @@ class StoreScp:
         association.acceptor.supported_contexts = [
             build_context(_VERIFICATION),
             build_context(STORAGE_COMMITMENT),
+            *([build_context(MODALITY_PERFORMED_PROCEDURE_STEP)] if self._mpps else []),
             *(build_context(uid, syntaxes) for uid, syntaxes in proposed.items() if syntaxes),
         ]
         return {UID(uid): _as_storage(uid) for uid in proposed}
