@@ -154,6 +154,10 @@ class Publications:
         self._change(study_instance_uid, state=Study.FAILED, reason=reason, tries=tries, next_at=now + pause)
         return pause
 
+    def retry(self, study_instance_uid: str) -> None:
+        """It is tried again with the next look."""
+        self._change(study_instance_uid, state=Study.FAILED, tries=0, next_at=0.0, reason="to be submitted anew")
+
     def unchanged(self, known: Arrival, state: Study, reason: str = "") -> None:
         """Nothing is to be published, unless something has come since `known` was read."""
         changes = {"state": state, "reason": reason, "tries": 0, "next_at": 0.0, "ready": False}
@@ -248,16 +252,18 @@ class Publications:
         with self._reading.connect() as connection:
             return int(connection.execute(select(publication.c.tries).where(this)).scalar_one())
 
-    def refused(self, submission: Publication) -> None:
-        """It was refused for good, and another one is to be made; unless a later attempt is under way, which has its own verdict."""
+    def refused(self, submission: Publication) -> bool:
+        """It was refused for good, and another one is to be made; False if a later attempt is under way, which has its own verdict."""
         this = publication.c.submission_unique_id == submission.submission_unique_id
         last = and_(publication.c.state == State.SUBMITTING, publication.c.tries == submission.tries)
         with self._engine.begin() as connection:
             ending = update(publication).where(this, last)
-            if connection.execute(ending.values(state=State.REFUSED, submission="")).rowcount:
-                own, ended = update(published_document).where(_own(submission)), _ended(submission)
-                connection.execute(own.values(state=Standing.REFUSED, content=b""))
-                connection.execute(update(published_document).where(ended).values(ended_by=""))
+            if not connection.execute(ending.values(state=State.REFUSED, submission="")).rowcount:
+                return False
+            own, ended = update(published_document).where(_own(submission)), _ended(submission)
+            connection.execute(own.values(state=Standing.REFUSED, content=b""))
+            connection.execute(update(published_document).where(ended).values(ended_by=""))
+            return True
 
     # --- for people ---------------------------------------------------------------------------------------------------
 

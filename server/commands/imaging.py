@@ -168,18 +168,28 @@ def publish(
 
 
 @click.command()
+@click.option(
+    "--give-up",
+    metavar="STUDY",
+    help="End the submission of this study that gets no verdict: by what the registry has, it has succeeded, or another one is made.",
+)
 @config_option
+@url_option("registry")
 @json_option
 @worded
-def studies(config_path: Path | None, json_output: bool) -> None:
+def studies(give_up: str | None, config_path: Path | None, registry: str, json_output: bool) -> None:
     """List the stored studies, and the state of their publication.
 
     \b
     xdsi studies --config xdsi.toml --json
+    xdsi studies --config xdsi.toml --give-up 1.2.840.99.1
     """
     from imaging.publication.rejections import see_arrivals
 
-    instances, publications = _stored(load(config_path))
+    config = load(config_path)
+    instances, publications = _stored(config)
+    if give_up:
+        _give_up(give_up, publications, config.imaging.registry_url or registry)
     see_arrivals(instances, publications)
     found = publications.overview()
     rows = [
@@ -200,6 +210,21 @@ def studies(config_path: Path | None, json_output: bool) -> None:
     else:
         columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "documents", "reason")
         show.as_table(f"{len(rows):,} stored", columns, [tuple(row.values()) for row in rows])
+
+
+def _give_up(study: str, publications: Publications, registry: str) -> None:
+    from imaging.publication.giving_up import give_up
+    from registry.client import client
+    from server.compose import soap_client
+
+    with spooling() as spool:
+        done = give_up(study, publications=publications, query=client(soap_client(registry, spool)).query)
+    what = (
+        "the registry has what it was to do"
+        if done
+        else "the registry has nothing of it; another submission is made next"
+    )
+    click.echo(f"xdsi: {study}: {what}", err=True)
 
 
 def request_of(
