@@ -99,10 +99,14 @@ class Wanted:
     transforms: str = ""
 
 
+def in_order(published: Iterable[Published]) -> list[Published]:
+    """As people look for them: what lists the study first."""
+    return sorted(published, key=lambda one: (WHOLE.index(one.key) if one.key in WHOLE else len(WHOLE), one.key))
+
+
 def manifest_of(published: Iterable[Published]) -> str:
     """The uniqueId of the one that lists the study, of several forms the first; "" where there is none."""
-    by_key = {one.key: one.document_unique_id for one in published}
-    return next((by_key[key] for key in WHOLE if key in by_key), "")
+    return next((one.document_unique_id for one in in_order(published) if one.key in WHOLE), "")
 
 
 def documents_of(listed: Sequence[Instance], source: Source) -> list[Wanted]:
@@ -181,6 +185,7 @@ def _mado_fhir(material: Material) -> Made:
         retrieve_url=source.retrieve_url or "",
         retrieve_location_uid=source.retrieve_location_uid,
         institution=defaults.institution,
+        confidentiality=defaults.confidentiality_code.code,
         language=defaults.language_code,
         time_zone=defaults.time_zone,
         accession_issuer=defaults.accession_issuer,

@@ -35,6 +35,7 @@ class About:
     retrieve_url: str
     retrieve_location_uid: str
     institution: str
+    confidentiality: str
     language: str
     time_zone: str
     accession_issuer: str
@@ -76,7 +77,7 @@ def document(headers: Sequence[Dataset], about: About) -> Json:
             "date": about.now.isoformat(timespec="seconds"),
             "author": [one for one in (device, organization) if one],
             "title": title,
-            "confidentiality": "N",
+            "confidentiality": about.confidentiality,
             "custodian": organization,
             "section": [{"title": title, "code": _MANIFEST, "entry": [study]}],
         }

@@ -121,7 +121,7 @@ def publish(
     xdsi publish /mnt/cd --patient 'p100^^^&1.2.3.4&ISO' --source-patient 'MRN7^^^&1.2.3.11&ISO'
     xdsi publish --study 1.2.840.99.1 --config xdsi.toml
     """
-    from imaging.publication.documents import manifest_of
+    from imaging.publication.documents import in_order, manifest_of
     from registry.client import client as registry_client
     from repository.client import client
     from server.compose import soap_client
@@ -147,7 +147,7 @@ def publish(
         source = publisher(config, instances, publications, provide=provide, update=update)
         assert source is not None
         for uid in chosen:
-            made = source.publish(uid, patient_id=patient, source_patient_id=source_patient)
+            made = in_order(source.publish(uid, patient_id=patient, source_patient_id=source_patient))
             rows.append(
                 {
                     "study": uid,
@@ -159,7 +159,8 @@ def publish(
                     ],
                 }
             )
-            shown += [(uid, one.key, one.document_unique_id, one.instances) for one in made] or [(uid, "", "", 0)]
+            kinds = [(uid, one.key.partition(":")[0], one.document_unique_id, one.instances) for one in made]
+            shown += kinds or [(uid, "", "", 0)]
             step()
     if json_output:
         show.as_json(rows)
