@@ -39,6 +39,8 @@ from imaging.kos.manifest import (
 )
 
 _AE_TITLE = re.compile(r"(?=.*[!-\[\]-~])[ -\[\]-~]{1,16}", re.ASCII)  # PS3.5 6.2
+#: No code, issuer or content item that we copy is as deep.
+_MAX_DEPTH = 8
 _TEXTUAL = frozenset(["AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"])
 
 
@@ -194,14 +196,18 @@ def code_item(code: Coded) -> Dataset:
     return item
 
 
-def copies(items: Iterable[Dataset]) -> list[Dataset]:
-    """Items with their texts decoded, for an object of another character set. Numbers and private attributes stay behind."""
+def copies(items: Iterable[Dataset], depth: int = _MAX_DEPTH) -> list[Dataset]:
+    """Items with their texts decoded, for an object of another character set.
+
+    Numbers and private attributes stay behind, and sequences below so many others.
+    """
     copied = []
     for item in items:
         copy = Dataset()
         for element in item:
             if element.VR == "SQ":
-                put(copy, **{element.keyword: copies(element.value)} if element.keyword else {})
+                nested = copies(element.value, depth - 1) if depth else []
+                put(copy, **{element.keyword: nested} if element.keyword else {})
             elif element.VR in _TEXTUAL and element.keyword:
                 put(copy, **{element.keyword: value_of(item, element.keyword)})
         copied.append(copy)

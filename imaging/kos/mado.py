@@ -112,11 +112,11 @@ class Described:
             put(head, AccessionNumber=made_up)
             if numbered:
                 put(head, IssuerOfAccessionNumberSequence=numbered)
-            for request in requests or [_request(head)]:
+            requests = requests or [_request(head)]
+            for request in requests:
                 put(request, AccessionNumber=made_up)
                 if numbered:
                     put(request, IssuerOfAccessionNumberSequence=copies(numbered))
-                requests = requests or [request]
             put(head, ReferencedRequestSequence=requests)
 
     def _name_the_patient(self, head: Dataset) -> None:

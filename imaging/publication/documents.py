@@ -18,7 +18,7 @@ from imaging.kos.mado import TEMPORARY_TITLE
 from imaging.kos.manifest import Coded
 from imaging.publication import mado, mado_fhir
 from imaging.publication.code_map import CodeMap
-from imaging.publication.mapping import ImagingDefaults
+from imaging.publication.mapping import ImagingDefaults, readable
 from imaging.publication.publication_rows import Published
 from imaging.publication.rad68_provide import document_entry, new_uid
 from imaging.publication.rejections import key_object
@@ -33,6 +33,9 @@ WHOLE = (MANIFEST, MADO_KOS, MADO_FHIR)
 FORMS = {"xds-i": MANIFEST, "mado-kos": MADO_KOS, "mado-fhir": MADO_FHIR}
 FHIR_JSON = "application/fhir+json"
 _MADO_FHIR_FORMAT = Code.of("urn:ihe:rad:MADO:fhir-manifest:2026", "1.3.6.1.4.1.19376.1.2.7.1", "MADO FHIR manifest")
+
+#: ebRIM's FreeFormText has 1,024.
+_MAX_COMMENTS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +116,20 @@ def documents_of(listed: Sequence[Instance], source: Source) -> list[Wanted]:
     """The documents of a study of which these instances are to be listed; none where there is none."""
     if not listed:
         return []
-    whole = {MANIFEST: _manifest, MADO_KOS: _mado_kos, MADO_FHIR: _mado_fhir}
     keys = [key for form, key in FORMS.items() if form in source.forms]
+    described = MADO_KOS if MADO_KOS in keys else ""
+    whole: dict[str, Callable[[Material], Made]] = {
+        MANIFEST: _manifest,
+        MADO_KOS: _mado_kos,
+        MADO_FHIR: partial(_mado_fhir, described=described),
+    }
     wanted = [
         Wanted(
             key=key,
             listed=_digest(listed),
             instances=len(listed),
             make=whole[key],
-            transforms=MADO_KOS if key == MADO_FHIR and MADO_KOS in keys else "",
+            transforms=described if key == MADO_FHIR else "",
         )
         for key in keys
     ]
@@ -174,12 +182,12 @@ def _mado_kos(material: Material) -> Made:
     return Made(content=content, entry=mado.described_entry(entry, material.one_per_series(material.listed)))
 
 
-def _mado_fhir(material: Material) -> Made:
-    """Its entry has a uniqueId of its own: the Bundle's identifier is that of the Key Object Selection, if that is published too."""
+def _mado_fhir(material: Material, *, described: str) -> Made:
+    """Its entry has a uniqueId of its own: the Bundle's identifier is that of the Key Object Selection `described`, if there is one."""
     source, defaults = material.source, material.source.defaults
     unique_id, entry = new_uid(), _mado_kos(material).entry
     about = mado_fhir.About(
-        identifier=material.unique_ids.get(MADO_KOS, unique_id),
+        identifier=material.unique_ids[described] if described else unique_id,
         patient_id=material.patient_id,
         local_id=material.local_id,
         retrieve_url=source.retrieve_url or "",
@@ -207,13 +215,13 @@ def _mado_fhir(material: Material) -> Made:
 def _key_images(material: Material, *, note: kos.KeyImages, selected: Sequence[Instance]) -> Made:
     content = _built(material, selected, kos.key_images_content(note, {one.sop_instance_uid for one in selected}))
     entry = _entry(material, content, selected)
-    language = LanguageCode(note.language)
+    language, comments = LanguageCode(note.language), readable(note.description, _MAX_COMMENTS)
     return Made(
         content=content,
         entry=replace(
             entry,
-            title=Text.of((note.title.meaning or note.title.value)[:128]),
-            comments=Text.of(note.description) if note.description else Text(),
+            title=Text.of(readable(note.title.meaning, 128) or note.title.value),
+            comments=Text.of(comments) if comments else Text(),
             language_code=language if language and language.fault is None else entry.language_code,
             reference_id_list=_entry(material, content, material.listed).reference_id_list,
         ),

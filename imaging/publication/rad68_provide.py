@@ -19,6 +19,7 @@ from imaging.publication.mapping import (
     first,
     issuer,
     person_name,
+    readable,
     sex,
     text,
     utc,
@@ -243,7 +244,7 @@ def _references(manifest: Dataset, headers: Sequence[Dataset], defaults: Imaging
 
 
 def _title(headers: Sequence[Dataset]) -> str:
-    return (first(headers, "StudyDescription") or "Imaging manifest")[:128]
+    return readable(first(headers, "StudyDescription"), 128) or "Imaging manifest"
 
 
 def _event_codes(headers: Sequence[Dataset], codes: CodeMap) -> tuple[Code, ...]:

@@ -289,3 +289,21 @@ def test_a_note_that_selects_nothing_that_is_stored_is_not_published(case: Case)
     case.store(note_of(missing))
     case.look()
     assert titles(case) == ["CT Phantom"]
+
+
+def test_a_description_that_xml_can_not_hold_and_a_note_of_endless_depth_are_published(case: Case) -> None:
+    """UT may hold form feeds (PS3.5 6.2); the depth of sequences has no bound."""
+    images = case.arrive()
+    note = note_of(images, description="first page\x0csecond page " + "x" * 2000)
+    nested = note.ContentSequence[-1]
+    deepest = note.ContentSequence[0]
+    for _ in range(60):
+        deepest.ContentSequence = [Dataset()]
+        deepest = deepest.ContentSequence[0]
+    assert nested.ValueType == "IMAGE"
+    case.store(note)
+    case.look()
+    entry = entry_named(case, "Of Interest")
+    assert str(entry.comments).startswith("first page second page xx")
+    assert len(str(entry.comments)) <= 1024
+    assert ("TEXT", "first page\x0csecond page " + "x" * 2000) in words(case.document(entry))
