@@ -12,6 +12,10 @@ import sqlalchemy as sa
 
 from database import migrating
 from imaging import schema
+from imaging.instances import Instance
+from imaging.publication.code_map import CodeMap
+from imaging.publication.documents import Source, documents_of
+from imaging.publication.mapping import ImagingDefaults
 from imaging.publication.publication_rows import Publication, Published
 from imaging.publication.publications import Publications
 from tests.publication import new_database
@@ -95,6 +99,33 @@ def test_what_is_published_is_the_manifest_of_its_study(before: sa.Engine) -> No
     assert (document.key, document.document_unique_id, document.entry_uuid) == ("manifest", "2.26.3", "urn:uuid:3")
     assert (document.listed, document.patient_id, document.instances) == ("digest 3", "P", 3)
     assert publications.submitting(STUDY) is None
+
+
+def test_a_study_that_has_not_changed_has_the_digest_of_before(tmp_path: Path) -> None:
+    """Else each study would be published anew after an upgrade."""
+    one = Instance(
+        sop_instance_uid="1.2.3.1.1",
+        study_instance_uid=STUDY,
+        series_instance_uid="1.2.3.1",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        modality="CT",
+        patient_id="M",
+        series_number=1,
+        instance_number=1,
+        size=1,
+        sha1="",
+        path=tmp_path,
+    )
+    source = Source(
+        source_id="1.2",
+        retrieve_ae_title="A",
+        retrieve_location_uid="1.2",
+        defaults=ImagingDefaults(),
+        codes=CodeMap(),
+    )
+    (wanted,) = documents_of([one], source)
+    assert (wanted.key, wanted.listed) == ("manifest", hashlib.sha256(b"1.2.3.1 1.2.3.1.1\n").hexdigest())
 
 
 def test_a_replacement_that_is_under_way_is_the_same_submission_still(before: sa.Engine) -> None:
