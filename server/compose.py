@@ -197,7 +197,13 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
         transferring = transfer(config, domain, instances.staging)
         publications = domain.parts["publications"]
         publisher = domain.parts["publisher"] = publishing.publisher(
-            config, instances, publications, provide=provide, update=update, traced=domain.tracing
+            config,
+            instances,
+            publications,
+            provide=provide,
+            update=update,
+            steps=domain.parts["steps"],
+            traced=domain.tracing,
         )
         if listen:
             publish = publishing.looking(publisher, instances, publications)

@@ -195,6 +195,20 @@ class Imaging:
     publish_timeout_s: float = key(
         300.0, "longest time that a remote repository or registry may take to answer in full, in seconds"
     )
+    manifests: str = key(
+        "xds-i", "the forms in which the manifest of a study is published, comma-separated: xds-i, mado-kos, mado-fhir"
+    )
+    mado_title: str = key(
+        "MADOTEMP001^99IHE",
+        "title of the mado-kos form as code^scheme: the temporary one, until DICOM has given another",
+    )
+    mado_codes: str = key(
+        "temporary", "codes in the mado-kos form: temporary (99IHE), or final (DCM) as they are proposed"
+    )
+    publish_key_images: bool = key(
+        False,
+        "publish what a key image note selects as a manifest of its own, beside that of the study, which lists the note",
+    )
     patient_map: str = key(
         "", "the domain's patient ids: a TOML or CSV file of local ids and theirs, or same; empty: `--patient` only"
     )
@@ -245,10 +259,22 @@ class Imaging:
         "",
         "where the reports of storage commitment go: AET=host:port, comma-separated; else only on the same association",
     )
+    mpps: bool = key(
+        False,
+        "take performed procedure steps: a study waits while one is in progress, and is complete when all that they name is stored",
+    )
+    mpps_longest_s: float = key(
+        86_400.0, "how long a step that does not end keeps its studies waiting, in seconds since it began"
+    )
     drop_directory: str = key("", "folder whose DICOM files are stored and removed; empty: none")
     drop_interval_s: float = key(
         5.0, "how often it is looked at, in seconds; a file is taken when it is the same twice"
     )
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """The names in `manifests`."""
+        return _names(self.manifests)
 
     @property
     def calling(self) -> frozenset[str]:
@@ -376,6 +402,7 @@ _CHOICES = {
     ("imaging", "empty_uid"): (404, 400),
     ("reports", "pdf"): ("cda", "plain"),
     ("reports", "addendum"): ("replace", "append"),
+    ("imaging", "mado_codes"): ("temporary", "final"),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("server", "tracing"): ("off", "otlp"),
@@ -446,7 +473,14 @@ def _check_dimse(imaging: Imaging) -> None:
         _ = imaging.peers
     except ValueError:
         raise ConfigError(f"imaging.dimse_peers: {imaging.dimse_peers!r} is not a list of AET=host:port") from None
-    for name in ("dimse_object_bytes", "dimse_idle_s", "dimse_message_s", "dimse_associations", "drop_interval_s"):
+    for name in (
+        "dimse_object_bytes",
+        "dimse_idle_s",
+        "dimse_message_s",
+        "dimse_associations",
+        "drop_interval_s",
+        "mpps_longest_s",
+    ):
         if getattr(imaging, name) <= 0:
             raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
     if not 4096 <= imaging.dimse_pdu_bytes <= 16 * 1024 * 1024:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,6 @@ from imaging import kos
 from imaging.client import client as imaging_client
 from imaging.instances import Instance, Instances
 from imaging.pixels.contact_sheet import contact_sheet
-from imaging.publication.publications import Publication
 from imaging.receiving.ingest import load
 from registry.client import client as registry_client
 from registry.patients import add_patient
@@ -25,8 +24,8 @@ from server.compose import Domain, soap_client
 from server.config import Config
 from server.embedded import serving
 from server.publishing import publisher
-from xds.messages import DocumentRequest, Retrieved
-from xds.metadata import DocumentEntry
+from xds.messages import Document, DocumentRequest, Outcome, Retrieved
+from xds.metadata import DocumentEntry, Submission
 from xds.problems import Problem
 from xds.queries import FindDocuments
 from xds.values import Identifier
@@ -114,12 +113,12 @@ def _steps(config: Config, domain: Domain, folders: Sequence[Path]) -> tuple[lis
     done("load", "-", seconds, [one.size for one in report.added], good=bool(loaded), reason="nothing was loaded")
 
     published, seconds = _timed(lambda: _publish(config, domain, report.added))
-    clean = all(not _errors(one.content) for one in published)
-    sizes = [len(one.content) for one in published]
+    clean = all(not _errors(one) for one in published.values())
+    sizes = [len(one) for one in published.values()]
     done("publish manifests", "RAD-68 + ITI-42", seconds, sizes, good=clean, reason="a manifest breaks a rule")
 
     entries, seconds = _timed(lambda: _find(config, domain))
-    same = {str(one.unique_id) for one in entries} == {one.document_unique_id for one in published}
+    same = {str(one.unique_id) for one in entries} == published.keys()
     done(
         "find them",
         "ITI-18",
@@ -130,7 +129,7 @@ def _steps(config: Config, domain: Domain, folders: Sequence[Path]) -> tuple[lis
     )
 
     manifests, seconds = _timed(lambda: _retrieve(config, domain, entries))
-    same = sorted(manifests) == sorted(one.content for one in published)
+    same = sorted(manifests) == sorted(published.values())
     done("retrieve manifests", "ITI-43", seconds, [len(one) for one in manifests], good=same, reason="other bytes came")
 
     images, seconds = _timed(lambda: _retrieve_images(config, domain, manifests))
@@ -164,14 +163,21 @@ def _uid_of(path: Path) -> str:
         return ""
 
 
-def _publish(config: Config, domain: Domain, added: Sequence[Instance]) -> list[Publication]:
+def _publish(config: Config, domain: Domain, added: Sequence[Instance]) -> dict[str, bytes]:
+    """The manifests as they were submitted, by uniqueId."""
     instances, publications = domain.parts["instances"], domain.parts["publications"]
-    provide, _ = repository_client(soap_client(domain.endpoints["repository"], config))
+    submit, _ = repository_client(soap_client(domain.endpoints["repository"], config))
+    sent: dict[str, bytes] = {}
+
+    def provide(submission: Submission, documents: Mapping[str, Document]) -> Outcome:
+        sent.update({str(one.unique_id): documents[one.entry_uuid].read() for one in submission.document_entries})
+        return submit(submission, documents)
+
     source = publisher(config, instances, publications, provide=provide)
     assert source is not None
-    studies = dict.fromkeys(one.study_instance_uid for one in added)
-    made = (source.publish(one, patient_id=PATIENT, source_patient_id=LOCAL_PATIENT) for one in studies)
-    return [one for one in made if one is not None]
+    for study in dict.fromkeys(one.study_instance_uid for one in added):
+        source.publish(study, patient_id=PATIENT, source_patient_id=LOCAL_PATIENT)
+    return sent
 
 
 def _errors(manifest: bytes) -> list[kos.Finding]:

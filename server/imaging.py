@@ -30,6 +30,7 @@ def local_instances(config: Config, domain: Domain) -> Instances:
     """The index of stored DICOM instances."""
     from imaging import schema
     from imaging.instances import Instances
+    from imaging.publication.performed_steps import PerformedSteps
     from imaging.publication.publications import Publications
     from server.health import answers, can_be_written
 
@@ -38,6 +39,7 @@ def local_instances(config: Config, domain: Domain) -> Instances:
     instances = domain.parts["instances"] = Instances(engine, config.content_directory("imaging"))
     instances.complete_index()
     domain.parts["publications"] = Publications(engine)
+    domain.parts["steps"] = PerformedSteps(engine)
     domain.closing.append(instances.close)
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
@@ -184,6 +186,8 @@ def dimse_port(config: Config) -> DimsePort | None:
 
 def receive_dimse(config: Config, domain: Domain, instances: Instances, shared: SharedPort | None) -> None:
     """Receives images over DIMSE: on a port of this process, or with others on one that is shared."""
+    from imaging.publication.rad68_provide import new_uid
+    from imaging.receiving.mpps import Mpps
     from imaging.receiving.storage_commitment import Commitment, Peer
     from imaging.receiving.store_scp import Settings, StoreScp
 
@@ -215,6 +219,7 @@ def receive_dimse(config: Config, domain: Domain, instances: Instances, shared: 
             message_s=settings.dimse_message_s,
         ),
         commitment=commitment,
+        mpps=Mpps(domain.parts["steps"], new_uid) if settings.mpps else None,
         shared=shared,
     )
     scp.start()

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imaging.instances import Instances
+from imaging.kos.manifest import DESCRIBED, Coded
 from imaging.publication.code_map import CodeMap
 from imaging.publication.code_map import read as read_codes
+from imaging.publication.documents import FORMS, Source
 from imaging.publication.patient_map import PatientOf, patient_map
+from imaging.publication.performed_steps import PerformedSteps
 from imaging.publication.publications import Publications
-from imaging.publication.publishing import Publisher, Source
+from imaging.publication.publishing import Publisher
 from imaging.publication.rejections import see_arrivals
 from registry.client import client as registry_client
 from repository.client import client as repository_client
@@ -31,6 +34,7 @@ def publisher(
     *,
     provide: Provide | None = None,
     update: Register | None = None,
+    steps: PerformedSteps | None = None,
     traced: Tracing = OFF,
 ) -> Publisher | None:
     """The publisher of a configuration. What is at a URL goes before `provide` and `update`; None where there is no repository."""
@@ -59,13 +63,37 @@ def publisher(
             retrieve_url=settings.retrieve_url or None,
             defaults=imaging_defaults(config),
             codes=codes,
+            forms=_forms(settings),
+            mado_title=_mado_title(settings),
+            mado_final=settings.mado_codes == "final",
+            key_images=settings.publish_key_images,
         ),
         provide=provide,
         update=update,
         patient_of=patient_of,
         now=now,
         quiet_s=settings.publish_after_s,
+        steps=steps if settings.mpps else None,
+        longest_step_s=settings.mpps_longest_s,
     )
+
+
+def _forms(settings: Imaging) -> tuple[str, ...]:
+    """In which a manifest is published. ConfigError for what is none."""
+    wrong = settings.forms - FORMS.keys()
+    if wrong or not settings.forms:
+        named = ", ".join(map(repr, sorted(wrong))) or "nothing"
+        raise ConfigError(f"imaging.manifests names {named}; forms are {', '.join(FORMS)}")
+    return tuple(sorted(settings.forms))
+
+
+def _mado_title(settings: Imaging) -> Coded:
+    value, _, scheme = settings.mado_title.partition("^")
+    if not (0 < len(value) <= 16 and 0 < len(scheme) <= 16) or "^" in scheme:
+        raise ConfigError(
+            f"imaging.mado_title is {settings.mado_title!r}; it is to be code^scheme, of 1 to 16 characters each"
+        )
+    return Coded(value, scheme, DESCRIBED)
 
 
 def _maps(settings: Imaging) -> tuple[PatientOf, CodeMap]:

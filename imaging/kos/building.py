@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import config, uid
@@ -12,26 +13,51 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from imaging.kos.encoding import Location, encoded_evidence, encoded_template, encoded_tree
+from imaging.kos.encoding import (
+    Location,
+    Series,
+    encoded_choices,
+    encoded_evidence,
+    encoded_template,
+    encoded_tree,
+)
 from imaging.kos.manifest import (
     IDENTITY,
     KEY_OBJECT_SELECTION,
     MANIFEST_TITLE,
-    MANIFEST_TITLES,
     OFFSET,
-    REJECTION_TITLES,
+    Coded,
     ManifestError,
     first_of,
+    is_manifest,
+    is_rejection,
     is_uid,
     items_of,
     listed_in,
     studies_of,
-    title_of,
     value_of,
 )
 
 _AE_TITLE = re.compile(r"(?=.*[!-\[\]-~])[ -\[\]-~]{1,16}", re.ASCII)  # PS3.5 6.2
+#: No code, issuer or content item that we copy is as deep.
+_MAX_DEPTH = 8
 _TEXTUAL = frozenset(["AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"])
+
+
+_MANIFEST = Coded(MANIFEST_TITLE, "DCM", "Manifest")
+
+
+def _as_it_is(head: Dataset) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What kinds of manifests differ in: the title, the content items of what is listed, and what else the object has to say of itself."""
+
+    title: Coded = _MANIFEST
+    items: Callable[[Series], Sequence[bytes]] = encoded_choices
+    amend: Callable[[Dataset], None] = _as_it_is
 
 
 def build(
@@ -46,6 +72,7 @@ def build(
     manufacturer: str = "xdsi",
     accession_issuer: str | None = None,
     patient_id_issuer: str | None = None,
+    content: Content = Content(),
 ) -> bytes:
     """The manifest of one study as a Part-10 file in Explicit VR Little Endian.
 
@@ -63,20 +90,22 @@ def build(
         raise ManifestError("The time of creation has no time zone: it would be read in any (PS3.3 C.12.1).")
     series = _by_series(_to_list(headers))
     dataset = _head(series, now=now, accession_issuer=accession_issuer, patient_id_issuer=patient_id_issuer)
-    _put(dataset, SOPInstanceUID=new_uid(), SeriesInstanceUID=new_uid(), Manufacturer=manufacturer)
+    put(dataset, ConceptNameCodeSequence=[code_item(content.title)])
+    put(dataset, SOPInstanceUID=new_uid(), SeriesInstanceUID=new_uid(), Manufacturer=manufacturer)
     if institution:
-        _put(dataset, InstitutionName=institution)
+        put(dataset, InstitutionName=institution)
+    content.amend(dataset)
     _check_new_uids(dataset, series)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    content = io.BytesIO()
-    dataset.save_as(content, enforce_file_format=True)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
     # The lists come last, as their tags are the largest. Encoded here they take milliseconds, by way of pydicom half a
     # second for 2,000 instances.
-    content.write(encoded_evidence(value_of(dataset, "StudyInstanceUID"), series, location))
-    content.write(encoded_template())
-    content.write(encoded_tree(series))
-    return content.getvalue()
+    file.write(encoded_evidence(value_of(dataset, "StudyInstanceUID"), series, location))
+    file.write(encoded_template())
+    file.write(encoded_tree(content.items(series)))
+    return file.getvalue()
 
 
 def _check_location(location: Location) -> None:
@@ -90,15 +119,11 @@ def _check_location(location: Location) -> None:
 
 def _to_list(headers: Sequence[Dataset]) -> list[Dataset]:
     """The headers of what the manifest is to list, found to be of one study and one patient."""
-    notes = {id(h): title_of(h) for h in headers if value_of(h, "SOPClassUID") == KEY_OBJECT_SELECTION}
-    rejected = {
-        instance
-        for header in headers
-        if notes.get(id(header)) in REJECTION_TITLES
-        for instance in listed_in(studies_of(header))
-    }
-    left_out = MANIFEST_TITLES | REJECTION_TITLES
-    listed = [h for h in headers if notes.get(id(h)) not in left_out and value_of(h, "SOPInstanceUID") not in rejected]
+    notes = [header for header in headers if value_of(header, "SOPClassUID") == KEY_OBJECT_SELECTION]
+    rejecting = list(filter(is_rejection, notes))
+    rejected = {instance for note in rejecting for instance in listed_in(studies_of(note))}
+    left_out = {id(note) for note in (*rejecting, *filter(is_manifest, notes))}
+    listed = [h for h in headers if id(h) not in left_out and value_of(h, "SOPInstanceUID") not in rejected]
     if not listed:
         raise ManifestError("There is no instance to list (rule 5).")
     for header in listed:
@@ -156,32 +181,44 @@ def _check_new_uids(dataset: Dataset, series: dict[str, list[Dataset]]) -> None:
         raise ManifestError(f"The new SOPInstanceUID {own} is the one of a listed instance (rule 3).")
 
 
-def _put(dataset: Dataset, **values: str | list[Dataset]) -> None:
+def put(dataset: Dataset, **values: str | list[Dataset]) -> None:
     """Set attributes without judging the values: what comes from the images has to stay what it is."""
     for keyword, value in values.items():
         tag = tag_for_keyword(keyword)
         dataset[tag] = DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE)
 
 
-def _copies(items: Iterable[Dataset]) -> list[Dataset]:
-    """Items with their texts decoded, for an object of another character set. Numbers and private attributes stay behind."""
-    copies = []
+def code_item(code: Coded) -> Dataset:
+    """An item of a code sequence (PS3.3 8.8)."""
+    item = Dataset()
+    put(item, **{"CodeValue" if len(code.value) <= 16 else "LongCodeValue": code.value})
+    put(item, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
+    return item
+
+
+def copies(items: Iterable[Dataset], depth: int = _MAX_DEPTH) -> list[Dataset]:
+    """Items with their texts decoded, for an object of another character set.
+
+    Numbers and private attributes stay behind, and sequences below so many others.
+    """
+    copied = []
     for item in items:
         copy = Dataset()
         for element in item:
             if element.VR == "SQ":
-                _put(copy, **{element.keyword: _copies(element.value)} if element.keyword else {})
+                nested = copies(element.value, depth - 1) if depth else []
+                put(copy, **{element.keyword: nested} if element.keyword else {})
             elif element.VR in _TEXTUAL and element.keyword:
-                _put(copy, **{element.keyword: value_of(item, element.keyword)})
-        copies.append(copy)
-    return copies
+                put(copy, **{element.keyword: value_of(item, element.keyword)})
+        copied.append(copy)
+    return copied
 
 
-def _issuer(oid: str | None) -> list[Dataset]:
+def issuer_item(oid: str | None) -> list[Dataset]:
     """HL7v2 Hierarchic Designator Macro (PS3.3 10.14) of an OID."""
     issuer = Dataset()
     if oid:
-        _put(issuer, UniversalEntityID=oid, UniversalEntityIDType="ISO")
+        put(issuer, UniversalEntityID=oid, UniversalEntityIDType="ISO")
     return [issuer] if oid else []
 
 
@@ -198,28 +235,26 @@ def _head(
     date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     requests = _requests([members[0] for members in series.values()], accession_issuer)
     accessions = {number for request in requests if (number := value_of(request, "AccessionNumber"))}
-    manifest, head = Dataset(), Dataset()
-    _put(manifest, CodeValue=MANIFEST_TITLE, CodingSchemeDesignator="DCM", CodeMeaning="Manifest")
-    _put(head, SpecificCharacterSet="ISO_IR 192", SOPClassUID=KEY_OBJECT_SELECTION, Modality="KO")
-    _put(head, InstanceCreationDate=date, InstanceCreationTime=time, ContentDate=date, ContentTime=time)
-    _put(head, TimezoneOffsetFromUTC=now.strftime("%z")[:5], SeriesNumber="1", InstanceNumber="1")
-    _put(head, ReferencedPerformedProcedureStepSequence=[], ValueType="CONTAINER", ContinuityOfContent="SEPARATE")
-    _put(head, ConceptNameCodeSequence=[manifest])
+    head = Dataset()
+    put(head, SpecificCharacterSet="ISO_IR 192", SOPClassUID=KEY_OBJECT_SELECTION, Modality="KO")
+    put(head, InstanceCreationDate=date, InstanceCreationTime=time, ContentDate=date, ContentTime=time)
+    put(head, TimezoneOffsetFromUTC=now.strftime("%z")[:5], SeriesNumber="1", InstanceNumber="1")
+    put(head, ReferencedPerformedProcedureStepSequence=[], ValueType="CONTAINER", ContinuityOfContent="SEPARATE")
     for keyword in (*IDENTITY, "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "ReferringPhysicianName"):
-        _put(head, **{keyword: first_of(headers, keyword)})
+        put(head, **{keyword: first_of(headers, keyword)})
     for keyword in ("IssuerOfPatientID", "StudyDescription", "InstitutionName"):  # type 3: there or not
         if text := first_of(headers, keyword):
-            _put(head, **{keyword: text})
+            put(head, **{keyword: text})
     for keyword in ("IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "ProcedureCodeSequence"):
         if items := next((items for header in headers if (items := items_of(header, keyword))), []):
-            _put(head, **{keyword: _copies(items)})
+            put(head, **{keyword: copies(items)})
     if patient_id_issuer and "IssuerOfPatientIDQualifiersSequence" not in head and value_of(head, "PatientID"):
-        _put(head, IssuerOfPatientIDQualifiersSequence=_issuer(patient_id_issuer))
-    _put(head, AccessionNumber=accessions.pop() if len(accessions) == 1 else "")
+        put(head, IssuerOfPatientIDQualifiersSequence=issuer_item(patient_id_issuer))
+    put(head, AccessionNumber=accessions.pop() if len(accessions) == 1 else "")
     if value_of(head, "AccessionNumber") and (issuers := items_of(requests[0], "IssuerOfAccessionNumberSequence")):
-        _put(head, IssuerOfAccessionNumberSequence=_copies(issuers))
+        put(head, IssuerOfAccessionNumberSequence=copies(issuers))
     if requests:
-        _put(head, ReferencedRequestSequence=requests)
+        put(head, ReferencedRequestSequence=requests)
     return head
 
 
@@ -237,25 +272,25 @@ def _requests(headers: Iterable[Dataset], accession_issuer: str | None) -> list[
                 "RequestedProcedureID",
                 "RequestedProcedureDescription",
             ):
-                _put(request, **{keyword: first_of(both, keyword)})
+                put(request, **{keyword: first_of(both, keyword)})
             for keyword in (
                 "IssuerOfAccessionNumberSequence",
                 "OrderPlacerIdentifierSequence",
                 "OrderFillerIdentifierSequence",
             ):
                 if items := items_of(source, keyword) or items_of(header, keyword):
-                    _put(request, **{keyword: _copies(items)})
+                    put(request, **{keyword: copies(items)})
             accession, placer = (
                 value_of(request, k) for k in ("AccessionNumber", "PlacerOrderNumberImagingServiceRequest")
             )
             if not (accession or placer) or (accession, placer) in requests:
                 continue
             if accession and accession_issuer and "IssuerOfAccessionNumberSequence" not in request:
-                _put(request, IssuerOfAccessionNumberSequence=_issuer(accession_issuer))
+                put(request, IssuerOfAccessionNumberSequence=issuer_item(accession_issuer))
             codes = items_of(source, "RequestedProcedureCodeSequence") or items_of(
                 header, "RequestedProcedureCodeSequence"
             )
-            _put(request, RequestedProcedureCodeSequence=_copies(codes), ReferencedStudySequence=[])
-            _put(request, StudyInstanceUID=value_of(header, "StudyInstanceUID"))
+            put(request, RequestedProcedureCodeSequence=copies(codes), ReferencedStudySequence=[])
+            put(request, StudyInstanceUID=value_of(header, "StudyInstanceUID"))
             requests[accession, placer] = request
     return list(requests.values())

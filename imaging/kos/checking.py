@@ -6,18 +6,20 @@ from collections.abc import Container, Iterator, Sequence
 
 from pydicom.dataset import Dataset
 
+from imaging.kos.mado import check_described
 from imaging.kos.manifest import (
     IDENTITY,
     KEY_OBJECT_SELECTION,
-    MANIFEST_TITLES,
+    MANIFEST_TITLE,
     OFFSET,
-    OTHER_MANIFEST_TITLES,
     OWN_UIDS,
     Finding,
     Manifest,
     ManifestError,
     StudyReference,
     first_of,
+    is_described,
+    is_manifest,
     is_uid,
     items_of,
     listed_in,
@@ -97,6 +99,8 @@ def _findings(
     yield from _check_places(dataset, studies)
     yield from _check_tree(dataset, studies, strict=strict)
     yield from _check_patient(dataset, images)
+    if is_described(dataset):
+        yield from check_described(dataset, studies)
     if not (
         value_of(dataset, "AccessionNumber")
         or first_of(items_of(dataset, "ReferencedRequestSequence"), "AccessionNumber")
@@ -116,9 +120,9 @@ def check_class(dataset: Dataset) -> Iterator[Finding]:
 
 def _check_title(dataset: Dataset) -> Iterator[Finding]:
     code, scheme = title_of(dataset)
-    if (code, scheme) in OTHER_MANIFEST_TITLES:
+    if is_manifest(dataset) and (code, scheme) != (MANIFEST_TITLE, "DCM"):
         yield _warning(4, f"The title is ({code}, {scheme}), not (113030, DCM, Manifest).")
-    elif (code, scheme) not in MANIFEST_TITLES:
+    elif not is_manifest(dataset):
         yield _error(4, f"The title ({_shown(code)}, {_shown(scheme)}) is none of a manifest.")
     template = (items_of(dataset, "ContentTemplateSequence") or [Dataset()])[0]
     if (value_of(template, "MappingResource"), value_of(template, "TemplateIdentifier")) != ("DCMR", "2010"):

@@ -16,6 +16,7 @@ KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 MANIFEST_TITLE = "113030"
 # PS3.16 CID 7010; the last one is IHE's, until DICOM gives Manifest with Description a code.
 OTHER_MANIFEST_TITLES = {(str(code), "DCM") for code in range(113031, 113036)} | {("MADOTEMP001", "99IHE")}
+DESCRIBED = "Manifest with Description"
 MANIFEST_TITLES = OTHER_MANIFEST_TITLES | {(MANIFEST_TITLE, "DCM")}
 # IHE RAD IOCM: what such a note lists is to be treated as not available.
 REJECTION_TITLES = {(code, "DCM") for code in ("113001", "113037", "113038", "113039")}
@@ -28,6 +29,15 @@ OFFSET = re.compile(r"([+-])([0-9]{2})([0-5][0-9])", re.ASCII)  # PS3.3 C.12.1
 
 class ManifestError(ValueError):
     """A manifest can not be built or read: the text names the instance, the attribute and the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A code of DICOM (PS3.3 8): its value, the designator of its scheme, and what it means."""
+
+    value: str
+    scheme: str
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +147,41 @@ def first_of(headers: Iterable[Dataset], keyword: str) -> str:
     return next((text for header in headers if (text := value_of(header, keyword))), "")
 
 
+def coded_of(item: Dataset) -> Coded:
+    """What an item of a code sequence says."""
+    value = first_of_keywords(item, "CodeValue", "LongCodeValue", "URNCodeValue")
+    return Coded(value, value_of(item, "CodingSchemeDesignator"), value_of(item, "CodeMeaning"))
+
+
+def first_of_keywords(dataset: Dataset, *keywords: str) -> str:
+    return next((text for keyword in keywords if (text := value_of(dataset, keyword))), "")
+
+
+def concept_of(dataset: Dataset) -> Coded:
+    """The concept name of an object, which is its title, or of a content item."""
+    return coded_of((items_of(dataset, "ConceptNameCodeSequence") or [Dataset()])[0])
+
+
 def title_of(dataset: Dataset) -> tuple[str, str]:
     """Code value and coding scheme of the title."""
-    concept = (items_of(dataset, "ConceptNameCodeSequence") or [Dataset()])[0]
-    return value_of(concept, "CodeValue"), value_of(concept, "CodingSchemeDesignator")
+    title = concept_of(dataset)
+    return title.value, title.scheme
+
+
+def is_manifest(dataset: Dataset) -> bool:
+    """Whether a Key Object Selection is a manifest by its title: what DICOM's code for Manifest with Description will be nobody knows."""
+    return title_of(dataset) in MANIFEST_TITLES or is_described(dataset)
+
+
+def is_described(dataset: Dataset) -> bool:
+    """Whether it is one of MADO, by IHE's temporary title or by what a later one means."""
+    title = concept_of(dataset)
+    return (title.value, title.scheme) == ("MADOTEMP001", "99IHE") or title.meaning.casefold() == DESCRIBED.casefold()
+
+
+def is_rejection(dataset: Dataset) -> bool:
+    """Whether a Key Object Selection is a rejection note by its title."""
+    return title_of(dataset) in REJECTION_TITLES
 
 
 def is_uid(text: str) -> bool:

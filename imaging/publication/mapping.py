@@ -16,6 +16,8 @@ from xds.values import Code, Timestamp, escape_hl7
 DCM, SNOMED_CT, LOINC = "1.2.840.10008.2.16.4", "2.16.840.1.113883.6.96", "2.16.840.1.113883.6.1"
 KOS_FORMAT = Code.of("1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.2.6.1", "Key Object Selection Document")
 
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagingDefaults:
@@ -44,6 +46,11 @@ def text(dataset: Dataset, keyword: str) -> str:
 def first(headers: Iterable[Dataset], keyword: str) -> str:
     """The first value that is not empty."""
     return next((value for header in headers if (value := text(header, keyword))), "")
+
+
+def readable(value: str, most: int) -> str:
+    """At most so many characters of a text; DICOM has some, such as form feeds, that XML has not."""
+    return _NOT_XML.sub(" ", value)[:most].strip()
 
 
 def person_name(name: str) -> str:

@@ -2,113 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    Table,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from imaging.publication.publication_tables import arrival, arrived, publication, rejected
+from imaging.publication.publication_rows import (
+    Arrival,
+    Arrived,
+    Overview,
+    Publication,
+    Published,
+    Rejection,
+    Standing,
+    State,
+    Step,
+    Study,
+)
+from imaging.publication.publication_tables import (
+    arrival,
+    arrived,
+    performed_step,
+    performed_step_study,
+    publication,
+    published_document,
+    rejected,
+)
 from imaging.tables import instance
 
 _CHUNK = 500
+#: The one of the dialect, which can say what is done where a row is there.
+Insert = Callable[[Table], Any]
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 3600.0
-
-
-class Study(StrEnum):
-    """Where a study stands: `waiting` for its end, `failed` and to be tried again, `published`, or `withdrawn` with all its instances."""
-
-    WAITING = "waiting"
-    FAILED = "failed"
-    PUBLISHED = "published"
-    WITHDRAWN = "withdrawn"
-
-
-class State(StrEnum):
-    """Where a submission stands. `withdrawal` is one of ITI-57 that has been carried out; the others are of manifests."""
-
-    SUBMITTING = "submitting"
-    PUBLISHED = "published"
-    REPLACED = "replaced"
-    WITHDRAWN = "withdrawn"
-    WITHDRAWAL = "withdrawal"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
-    """An instance that has come and was not looked at yet. `note` is its SOP Instance UID if it is a Key Object Selection, else ""."""
-
-    number: int
-    study_instance_uid: str
-    note: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """One instance that a rejection note lists; `code` is the note's title."""
-
-    sop_instance_uid: str
-    note: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A study of which instances have come. Times in seconds since 1970; `revision` grows with each change of the row.
-
-    `patient_id` and `source_patient_id` are what an explicit publication gave, or "".
-    """
-
-    study_instance_uid: str
-    last_at: float
-    state: str
-    revision: int
-    patient_id: str
-    source_patient_id: str
-    tries: int
-    next_at: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """A submission that was decided: of a manifest, or, without `document_unique_id`, of the withdrawal of the one before.
-
-    `entry_uuid` is the entry that it makes or deprecates, `listed` a digest of what the manifest lists, `submission` its metadata as
-    text and `content` its document; both are empty once it has ended.
-    """
-
-    submission_unique_id: str
-    study_instance_uid: str
-    state: str = State.SUBMITTING
-    document_unique_id: str
-    entry_uuid: str
-    patient_id: str
-    instances: int
-    listed: str
-    revision: int = 0
-    tries: int = 0
-    decided_at: float
-    submission: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
-    """A stored study and the state of its publication. `last_at` in seconds since 1970; "" for what there is not."""
-
-    study_instance_uid: str
-    patient_id: str
-    instances: int
-    last_at: float
-    state: str
-    document_unique_id: str
-    tries: int
-    reason: str
 
 
 class Publications:
@@ -146,25 +88,14 @@ class Publications:
                 connection.execute(self._insert(rejected).on_conflict_do_nothing(), rows)
             # In one order, so that two processes do not wait for one another.
             for study in sorted(last):
-                self._wait(connection, study, last[study])
+                connection.execute(arrives(self._insert, study, last[study]))
             for study in sorted(set(touched) - set(last)):
                 connection.execute(update(arrival).where(arrival.c.study_instance_uid == study).values(_AGAIN))
 
     def wait(self, study_instance_uid: str, at: float) -> None:
         """A study waits of which nothing has come: it is an archive's."""
         with self._engine.begin() as connection:
-            self._wait(connection, study_instance_uid, at)
-
-    def _wait(self, connection: Connection, study: str, at: float) -> None:
-        new = {"state": Study.WAITING, "revision": 1, "patient_id": "", "source_patient_id": ""}
-        statement = self._insert(arrival).values(
-            study_instance_uid=study, last_at=at, tries=0, next_at=0.0, reason="", **new
-        )
-        later = case(
-            (statement.excluded.last_at > arrival.c.last_at, statement.excluded.last_at), else_=arrival.c.last_at
-        )
-        changes = {**_AGAIN, "last_at": later}
-        connection.execute(statement.on_conflict_do_update(index_elements=[arrival.c.study_instance_uid], set_=changes))
+            connection.execute(arrives(self._insert, study_instance_uid, at))
 
     def rejections(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
         """Those that a note has rejected, with its title's code: the first one where there are several."""
@@ -178,19 +109,28 @@ class Publications:
 
     # --- what is to be done -------------------------------------------------------------------------------------------
 
-    def due(self, now: float, quiet_s: float, limit: int) -> list[str]:
-        """Studies to be looked after: with a submission that has not ended, failed ones, and those with nothing new for `quiet_s`.
+    def due(self, now: float, quiet_s: float, limit: int, longest_step_s: float = 0.0) -> list[str]:
+        """Studies to be looked after: with a submission that has not ended, failed, complete, and those with nothing new for `quiet_s`.
 
-        A `quiet_s` of 0 stands for forever.
+        A `quiet_s` of 0 stands for forever. One of which a procedure step began less than `longest_step_s` ago, and has not ended, is
+        not due, unless it has a submission that has not ended.
         """
         unfinished = exists().where(
             publication.c.study_instance_uid == arrival.c.study_instance_uid, publication.c.state == State.SUBMITTING
         )
         restless = arrival.c.state.in_((Study.WAITING, Study.FAILED))
-        wanted = [unfinished, arrival.c.state == Study.FAILED]
+        wanted = [arrival.c.state == Study.FAILED, and_(arrival.c.state == Study.WAITING, arrival.c.ready)]
         if quiet_s:
             wanted.append(and_(arrival.c.state == Study.WAITING, arrival.c.last_at <= now - quiet_s))
-        chosen = select(arrival.c.study_instance_uid).where(restless, arrival.c.next_at <= now, or_(*wanted))
+        of_study = performed_step_study.c.study_instance_uid == arrival.c.study_instance_uid
+        in_progress = exists().where(
+            of_study,
+            performed_step.c.sop_instance_uid == performed_step_study.c.step,
+            performed_step.c.state == Step.IN_PROGRESS,
+            performed_step.c.begun_at > now - longest_step_s,
+        )
+        wished = or_(*wanted) if not longest_step_s else and_(or_(*wanted), ~in_progress)
+        chosen = select(arrival.c.study_instance_uid).where(restless, arrival.c.next_at <= now, or_(unfinished, wished))
         with self._reading.connect() as connection:
             return list(connection.execute(chosen.order_by(arrival.c.last_at).limit(limit)).scalars())
 
@@ -214,9 +154,13 @@ class Publications:
         self._change(study_instance_uid, state=Study.FAILED, reason=reason, tries=tries, next_at=now + pause)
         return pause
 
+    def retry(self, study_instance_uid: str) -> None:
+        """It is tried again with the next look."""
+        self._change(study_instance_uid, state=Study.FAILED, tries=0, next_at=0.0, reason="to be submitted anew")
+
     def unchanged(self, known: Arrival, state: Study, reason: str = "") -> None:
         """Nothing is to be published, unless something has come since `known` was read."""
-        changes = {"state": state, "reason": reason, "tries": 0, "next_at": 0.0}
+        changes = {"state": state, "reason": reason, "tries": 0, "next_at": 0.0, "ready": False}
         self._change(known.study_instance_uid, arrival.c.revision == known.revision, **changes)
 
     def _change(self, study_instance_uid: str, *conditions: Any, **changes: Any) -> None:
@@ -228,19 +172,27 @@ class Publications:
 
     def submitting(self, study_instance_uid: str) -> Publication | None:
         """The submission of a study that has not ended."""
-        return self._publication(study_instance_uid, State.SUBMITTING)
-
-    def current(self, study_instance_uid: str) -> Publication | None:
-        """The manifest of a study that is published."""
-        return self._publication(study_instance_uid, State.PUBLISHED)
-
-    def _publication(self, study_instance_uid: str, state: State) -> Publication | None:
-        chosen = select(publication).where(
-            publication.c.study_instance_uid == study_instance_uid, publication.c.state == state
+        under_way = select(publication).where(
+            publication.c.study_instance_uid == study_instance_uid, publication.c.state == State.SUBMITTING
         )
         with self._reading.connect() as connection:
-            row = connection.execute(chosen.order_by(publication.c.decided_at.desc()).limit(1)).one_or_none()
-        return Publication(**row._mapping) if row else None
+            row = connection.execute(under_way.order_by(publication.c.decided_at.desc()).limit(1)).one_or_none()
+            if row is None:
+                return None
+            of_study = published_document.c.study_instance_uid == study_instance_uid
+            own = published_document.c.submission_unique_id == row.submission_unique_id
+            ended = and_(of_study, published_document.c.ended_by == row.submission_unique_id)
+            return Publication(
+                **row._mapping,
+                documents=_documents(connection, own),
+                ends=tuple(one.document_unique_id for one in _documents(connection, ended)),
+            )
+
+    def current(self, study_instance_uid: str) -> tuple[Published, ...]:
+        """The documents of a study that are published, in the order of their keys."""
+        of_study = published_document.c.study_instance_uid == study_instance_uid
+        with self._reading.connect() as connection:
+            return _documents(connection, of_study, published_document.c.state == Standing.PUBLISHED)
 
     def decide(self, decided: Publication, known: Arrival) -> Publication | None:
         """Makes a submission durable before it is sent; None if something has happened to the study since `known` was read."""
@@ -249,9 +201,14 @@ class Publications:
             same = update(arrival).where(
                 arrival.c.study_instance_uid == known.study_instance_uid, arrival.c.revision == known.revision
             )
-            if not connection.execute(same.values(revision=row.revision, state=Study.WAITING)).rowcount:
+            if not connection.execute(same.values(revision=row.revision, state=Study.WAITING, ready=False)).rowcount:
                 return None
-            connection.execute(insert(publication).values({name: getattr(row, name) for name in Publication.__slots__}))
+            connection.execute(insert(publication).values({name: getattr(row, name) for name in publication.c.keys()}))  # noqa: SIM118
+            if row.documents:
+                connection.execute(insert(published_document), [asdict(one) for one in row.documents])
+            for ended in _chunks(row.ends):
+                those = update(published_document).where(published_document.c.document_unique_id.in_(ended))
+                connection.execute(those.values(ended_by=row.submission_unique_id))
         return row
 
     def try_(self, submission: Publication, now: float) -> Publication:
@@ -265,26 +222,25 @@ class Publications:
         return replace(submission, tries=tries)
 
     def succeeded(self, submission: Publication) -> None:
-        """It is carried out: what was published before is replaced or withdrawn.
+        """It is carried out: its documents are published, and those that it ends are replaced or withdrawn.
 
-        After a manifest the study rests, unless something has come meanwhile; after a withdrawal it is looked at once more.
+        If it completes the study, that rests, unless something has come meanwhile; else the study is looked at once more.
         """
-        withdrawal = not submission.document_unique_id
         study = submission.study_instance_uid
         this = publication.c.submission_unique_id == submission.submission_unique_id
-        before = and_(publication.c.study_instance_uid == study, publication.c.state == State.PUBLISHED)
-        own = State.WITHDRAWAL if withdrawal else State.PUBLISHED
+        old = Standing.REPLACED if submission.documents else Standing.WITHDRAWN
         with self._engine.begin() as connection:
             ending = update(publication).where(this, publication.c.state == State.SUBMITTING)
-            if not connection.execute(ending.values(state=own, submission="", content=b"")).rowcount:
+            if not connection.execute(ending.values(state=State.DONE, submission="")).rowcount:
                 return  # another process has made the same attempt
-            old = State.WITHDRAWN if withdrawal else State.REPLACED
-            connection.execute(update(publication).where(before, ~this).values(state=old))
+            own, ended = _own(submission), _ended(submission)
+            connection.execute(update(published_document).where(own).values(state=Standing.PUBLISHED, content=b""))
+            connection.execute(update(published_document).where(ended).values(state=old))
             of_study = update(arrival).where(arrival.c.study_instance_uid == study)
             connection.execute(of_study.values(tries=0, next_at=0.0, reason=""))
-            if withdrawal:
+            if not submission.completes:
                 connection.execute(
-                    of_study.values(state=Study.FAILED, reason="withdrawn; what is left is looked at next")
+                    of_study.values(state=Study.FAILED, reason="what is left to be done is looked at next")
                 )
                 return
             connection.execute(of_study.where(arrival.c.state == Study.FAILED).values(state=Study.WAITING))
@@ -296,13 +252,18 @@ class Publications:
         with self._reading.connect() as connection:
             return int(connection.execute(select(publication.c.tries).where(this)).scalar_one())
 
-    def refused(self, submission: Publication) -> None:
-        """It was refused for good, and another one is to be made; unless a later attempt is under way, which has its own verdict."""
+    def refused(self, submission: Publication) -> bool:
+        """It was refused for good, and another one is to be made; False if a later attempt is under way, which has its own verdict."""
         this = publication.c.submission_unique_id == submission.submission_unique_id
         last = and_(publication.c.state == State.SUBMITTING, publication.c.tries == submission.tries)
         with self._engine.begin() as connection:
             ending = update(publication).where(this, last)
-            connection.execute(ending.values(state=State.REFUSED, submission="", content=b""))
+            if not connection.execute(ending.values(state=State.REFUSED, submission="")).rowcount:
+                return False
+            own, ended = update(published_document).where(_own(submission)), _ended(submission)
+            connection.execute(own.values(state=Standing.REFUSED, content=b""))
+            connection.execute(update(published_document).where(ended).values(ended_by=""))
+            return True
 
     # --- for people ---------------------------------------------------------------------------------------------------
 
@@ -317,7 +278,21 @@ class Publications:
             .group_by(instance.c.study_instance_uid)
             .subquery()
         )
-        published = select(publication).where(publication.c.state == State.PUBLISHED).subquery()
+        document = published_document.c
+        manifests = [
+            func.max(case((document.key == key, document.document_unique_id)))
+            for key in ("manifest", "mado-kos", "mado-fhir")
+        ]
+        published = (
+            select(
+                document.study_instance_uid,
+                func.coalesce(*manifests).label("document_unique_id"),
+                func.count().label("documents"),
+            )
+            .where(document.state == Standing.PUBLISHED)
+            .group_by(document.study_instance_uid)
+            .subquery()
+        )
         of_study = counted.c.study_instance_uid
         statement = (
             select(
@@ -325,6 +300,7 @@ class Publications:
                 func.coalesce(arrival.c.last_at, 0.0).label("last_at"),
                 func.coalesce(arrival.c.state, Study.WAITING).label("state"),
                 func.coalesce(published.c.document_unique_id, "").label("document_unique_id"),
+                func.coalesce(published.c.documents, 0).label("documents"),
                 func.coalesce(arrival.c.tries, 0).label("tries"),
                 func.coalesce(arrival.c.reason, "").label("reason"),
             )
@@ -334,6 +310,32 @@ class Publications:
         )
         with self._reading.connect() as connection:
             return [Overview(**row._mapping) for row in connection.execute(statement)]
+
+
+def arrives(insert: Insert, study: str, at: float, *, ready: bool = False) -> Executable:
+    """The statement by which a study waits, anew if it is known; a complete one stays so until it is published."""
+    new = {"state": Study.WAITING, "revision": 1, "patient_id": "", "source_patient_id": ""}
+    statement = insert(arrival).values(
+        study_instance_uid=study, last_at=at, tries=0, next_at=0.0, reason="", ready=ready, **new
+    )
+    later = case((statement.excluded.last_at > arrival.c.last_at, statement.excluded.last_at), else_=arrival.c.last_at)
+    changes = {**_AGAIN, "last_at": later, **({"ready": True} if ready else {})}
+    made: Executable = statement.on_conflict_do_update(index_elements=[arrival.c.study_instance_uid], set_=changes)
+    return made
+
+
+def _documents(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[Published, ...]:
+    rows = connection.execute(select(published_document).where(*conditions).order_by(published_document.c.key))
+    return tuple(Published(**row._mapping) for row in rows)
+
+
+def _own(submission: Publication) -> ColumnElement[bool]:
+    return published_document.c.submission_unique_id == submission.submission_unique_id
+
+
+def _ended(submission: Publication) -> ColumnElement[bool]:
+    of_study = published_document.c.study_instance_uid == submission.study_instance_uid
+    return and_(of_study, published_document.c.ended_by == submission.submission_unique_id)
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

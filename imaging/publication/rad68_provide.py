@@ -1,10 +1,10 @@
-"""RAD-68 Provide and Register Imaging Document Set: the metadata of a study's manifest, and its submission (RAD TF-2 4.68)."""
+"""RAD-68 Provide and Register Imaging Document Set: the metadata of a study's manifests, and their submission (RAD TF-2 4.68)."""
 
 from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import pydicom
@@ -19,6 +19,7 @@ from imaging.publication.mapping import (
     first,
     issuer,
     person_name,
+    readable,
     sex,
     text,
     utc,
@@ -58,32 +59,26 @@ def new_uuid() -> str:
     return f"urn:uuid:{uuid.uuid4()}"
 
 
-def manifest_submission(
+def document_entry(
     content: bytes,
     headers: Sequence[Dataset],
     *,
     patient_id: Identifier,
-    source_id: str,
     defaults: ImagingDefaults,
-    now: datetime,
-    submission_unique_id: str,
     source_patient_id: Identifier | None = None,
-    replaces: str | None = None,
     codes: CodeMap = CodeMap(),  # noqa: B008  frozen
-) -> Submission:
-    """The submission of one manifest (`content`, Part 10): DocumentEntry and SubmissionSet as RAD TF-3 4.68.4.1.2.3 maps them.
+) -> DocumentEntry:
+    """The DocumentEntry of a manifest (`content`, Part 10), as RAD TF-3 4.68.4.1.2.3 maps it.
 
-    `headers` are data sets of the images, one of each series at least. `replaces` is the entryUUID of the manifest's predecessor. Every
-    object has an entryUUID of its own. `codes` go before what DICOM says. PublishError where no sourcePatientId can be made.
+    `headers` are data sets of the images, one of each series at least. `codes` go before what DICOM says. PublishError where no
+    sourcePatientId can be made.
     """
-    document, submission_set_uuid = new_uuid(), new_uuid()
     manifest = pydicom.dcmread(io.BytesIO(content))
     every = [manifest, *headers]
     local_id = source_patient_id or local_patient_id(every, defaults)
-    authors = _authors(every, defaults)
-    entry = DocumentEntry(
-        entry_uuid=document,
-        author=authors,
+    return DocumentEntry(
+        entry_uuid=new_uuid(),
+        author=_authors(every, defaults),
         class_code=defaults.class_code,
         confidentiality_code=(defaults.confidentiality_code,),
         creation_time=_creation_time(manifest, defaults),
@@ -107,37 +102,62 @@ def manifest_submission(
         type_code=next(fitting(codes.type_code, headers), None) or _type_code(headers, defaults),
         unique_id=UniqueId(text(manifest, "SOPInstanceUID")),
     )
+
+
+def submission_of(
+    entries: Sequence[DocumentEntry],
+    *,
+    source_id: str,
+    defaults: ImagingDefaults,
+    now: datetime,
+    unique_id: str,
+    replaces: Mapping[str, str],
+    transforms: Mapping[str, str],
+) -> Submission:
+    """The submission of documents of one study in one SubmissionSet (RAD TF-2 4.68).
+
+    By a document's entryUUID, `replaces` has that of its predecessor, and `transforms` that of the one that it is another form of.
+    Every object has an entryUUID of its own.
+    """
+    first_entry, submission_set_uuid = entries[0], new_uuid()
     submission_set = SubmissionSet(
         entry_uuid=submission_set_uuid,
-        author=authors,
+        author=first_entry.author,
         content_type_code=defaults.content_type_code,
-        patient_id=patient_id,
+        patient_id=first_entry.patient_id,
         source_id=Oid(source_id),
         submission_time=Timestamp.at(now),
-        unique_id=Oid(submission_unique_id),
+        unique_id=Oid(unique_id),
     )
+    members = [
+        has_member(submission_set_uuid, one.entry_uuid, entry_uuid=new_uuid(), submission_set_status="Original")
+        for one in entries
+    ]
     return Submission(
         submission_sets=(submission_set,),
-        document_entries=(entry,),
-        associations=tuple(_associations(submission_set_uuid, document, replaces)),
+        document_entries=tuple(entries),
+        associations=(
+            *members,
+            *(_relation(AssociationType.RPLC, new, old) for new, old in replaces.items()),
+            *(_relation(AssociationType.XFRM, other, one) for other, one in transforms.items()),
+        ),
     )
 
 
-def _associations(submission_set: str, document: str, replaces: str | None) -> Iterator[Association]:
-    yield has_member(submission_set, document, entry_uuid=new_uuid(), submission_set_status="Original")
-    if replaces:
-        yield Association(
-            entry_uuid=new_uuid(),
-            association_type=AssociationType.RPLC,
-            source_object=document,
-            target_object=replaces,
-        )
+def _relation(kind: AssociationType, source: str, target: str) -> Association:
+    return Association(entry_uuid=new_uuid(), association_type=kind, source_object=source, target_object=target)
 
 
 def withdrawal(
-    entry_uuid: str, *, patient_id: Identifier, source_id: str, defaults: ImagingDefaults, now: datetime, unique_id: str
+    entry_uuids: Iterable[str],
+    *,
+    patient_id: Identifier,
+    source_id: str,
+    defaults: ImagingDefaults,
+    now: datetime,
+    unique_id: str,
 ) -> Submission:
-    """The message of ITI-57 that deprecates a manifest's entry without a successor (Metadata Update 3.57)."""
+    """The message of ITI-57 that deprecates entries without a successor (Metadata Update 3.57)."""
     submission_set = SubmissionSet(
         entry_uuid=new_uuid(),
         author=_authors([], defaults),
@@ -147,15 +167,18 @@ def withdrawal(
         submission_time=Timestamp.at(now),
         unique_id=Oid(unique_id),
     )
-    status = Association(
-        entry_uuid=new_uuid(),
-        association_type=AssociationType.UPDATE_AVAILABILITY_STATUS,
-        source_object=submission_set.entry_uuid,
-        target_object=entry_uuid,
-        original_status=str(Status.APPROVED),
-        new_status=str(Status.DEPRECATED),
+    statuses = (
+        Association(
+            entry_uuid=new_uuid(),
+            association_type=AssociationType.UPDATE_AVAILABILITY_STATUS,
+            source_object=submission_set.entry_uuid,
+            target_object=entry_uuid,
+            original_status=str(Status.APPROVED),
+            new_status=str(Status.DEPRECATED),
+        )
+        for entry_uuid in entry_uuids
     )
-    return Submission(submission_sets=(submission_set,), associations=(status,))
+    return Submission(submission_sets=(submission_set,), associations=tuple(statuses))
 
 
 def _creation_time(manifest: Dataset, defaults: ImagingDefaults) -> Timestamp | None:
@@ -221,7 +244,7 @@ def _references(manifest: Dataset, headers: Sequence[Dataset], defaults: Imaging
 
 
 def _title(headers: Sequence[Dataset]) -> str:
-    return (first(headers, "StudyDescription") or "Imaging manifest")[:128]
+    return readable(first(headers, "StudyDescription"), 128) or "Imaging manifest"
 
 
 def _event_codes(headers: Sequence[Dataset], codes: CodeMap) -> tuple[Code, ...]:

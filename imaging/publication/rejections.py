@@ -10,13 +10,15 @@ from pydicom.dataset import Dataset
 from imaging.instances import Instance, InstanceError, Instances
 from imaging.kos.manifest import (
     KEY_OBJECT_SELECTION,
-    MANIFEST_TITLES,
     REJECTION_TITLES,
+    is_manifest,
+    is_rejection,
     listed_in,
     studies_of,
     title_of,
 )
-from imaging.publication.publications import Publications, Rejection
+from imaging.publication.publication_rows import Rejection
+from imaging.publication.publications import Publications
 
 _log = logging.getLogger("xdsi.imaging")
 #: PS3.16 CID 7010.
@@ -54,12 +56,12 @@ def to_list(stored: list[Instance], rejected: Rejected) -> list[Instance]:
 
 
 def _is_never_listed(one: Instance) -> bool:
-    header = _header(one)
-    return header is not None and title_of(header) in MANIFEST_TITLES | REJECTION_TITLES
+    header = key_object(one)
+    return header is not None and (is_manifest(header) or is_rejection(header))
 
 
 def _rejections(note: Instance) -> Iterator[Rejection]:
-    header = _header(note)
+    header = key_object(note)
     if header is None or (title := title_of(header)) not in REJECTION_TITLES:
         return
     listed = sorted(listed_in(studies_of(header)) - {note.sop_instance_uid})
@@ -70,7 +72,7 @@ def _rejections(note: Instance) -> Iterator[Rejection]:
             yield Rejection(sop_instance_uid=uid, note=note.sop_instance_uid, code=title[0])
 
 
-def _header(one: Instance) -> Dataset | None:
+def key_object(one: Instance) -> Dataset | None:
     """The header of a Key Object Selection that can be read, its sequences parsed; else None."""
     if one.sop_class_uid != KEY_OBJECT_SELECTION:
         return None
@@ -79,7 +81,7 @@ def _header(one: Instance) -> Dataset | None:
         listed_in(studies_of(header))
         title_of(header)
     except (InstanceError, OSError):
-        _log.warning("Key Object Selection %s can not be read: it rejects nothing", one.sop_instance_uid)
+        _log.warning("Key Object Selection %s can not be read: it says nothing", one.sop_instance_uid)
         return None
     except Exception as error:  # pydicom parses sequences when they are asked for, and says in many ways what is wrong
         _log.warning("Key Object Selection %s can not be parsed: %s", one.sop_instance_uid, type(error).__name__)

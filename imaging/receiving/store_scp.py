@@ -25,6 +25,7 @@ from database.connections import DatabaseLost, is_full
 from imaging.instances import DifferentInstance, InstanceError, Instances, read_header
 from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from imaging.receiving.arrivals import Arrival, Bounds, Messages, Server, SharedPort
+from imaging.receiving.mpps import MODALITY_PERFORMED_PROCEDURE_STEP, Mpps
 from imaging.receiving.storage_commitment import STORAGE_COMMITMENT, Commitment
 
 _log = logging.getLogger("xdsi.imaging")
@@ -72,9 +73,16 @@ class StoreScp:
     """
 
     def __init__(
-        self, instances: Instances, settings: Settings, *, commitment: Commitment, shared: SharedPort | None = None
+        self,
+        instances: Instances,
+        settings: Settings,
+        *,
+        commitment: Commitment,
+        mpps: Mpps | None = None,
+        shared: SharedPort | None = None,
     ) -> None:
-        self._instances, self._settings, self._commitment, self._shared = instances, settings, commitment, shared
+        self._instances, self._settings, self._commitment = instances, settings, commitment
+        self._mpps, self._shared = mpps, shared
         self.port = settings.port
         self._directory = instances.staging / "dimse" / str(os.getpid())
         self._ae = _application_entity(settings)
@@ -93,6 +101,7 @@ class StoreScp:
                 (evt.EVT_SOP_COMMON, self._negotiate),
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_N_ACTION, self._commitment.take),
+                *([(evt.EVT_N_CREATE, self._mpps.create), (evt.EVT_N_SET, self._mpps.set)] if self._mpps else []),
                 (evt.EVT_CONN_CLOSE, _drop),
                 (evt.EVT_ABORTED, _drop),
             ],
@@ -134,6 +143,7 @@ class StoreScp:
         association.acceptor.supported_contexts = [
             build_context(_VERIFICATION),
             build_context(STORAGE_COMMITMENT),
+            *([build_context(MODALITY_PERFORMED_PROCEDURE_STEP)] if self._mpps else []),
             *(build_context(uid, syntaxes) for uid, syntaxes in proposed.items() if syntaxes),
         ]
         return {UID(uid): _as_storage(uid) for uid in proposed}

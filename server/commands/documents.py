@@ -200,6 +200,8 @@ _OPTIONS = {
     "type_code": "type_code",
 }
 _LOOKED_AT_BYTES = 64 * 1024
+#: Those that the standard library does not know.
+_EXTENSIONS = {"application/fhir+json": ".json"}
 #: There is no registered media type; this one is used most.
 _NIFTI = "application/x-nifti"
 _IMAGES = Code.of("IMAGES", "1.3.6.1.4.1.19376.1.2.6.1", "Images")
@@ -337,7 +339,8 @@ def retrieve(
         )
         for number, answer in enumerate(fetch(requests), 1):
             if isinstance(answer, Retrieved):
-                extension = mimetypes.guess_extension(answer.document.mime_type.split(";")[0]) or ""
+                media_type = answer.document.mime_type.split(";")[0]
+                extension = _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or ""
                 rows.append(write(answer, out / f"document-{number}{extension}"))
             else:
                 failed.append(str(answer))

@@ -121,6 +121,7 @@ def publish(
     xdsi publish /mnt/cd --patient 'p100^^^&1.2.3.4&ISO' --source-patient 'MRN7^^^&1.2.3.11&ISO'
     xdsi publish --study 1.2.840.99.1 --config xdsi.toml
     """
+    from imaging.publication.documents import in_order, manifest_of
     from registry.client import client as registry_client
     from repository.client import client
     from server.compose import soap_client
@@ -138,36 +139,58 @@ def publish(
     else:
         instances, publications = _stored(config)
         chosen = study
-    rows = []
+    rows: list[dict[str, object]] = []
+    shown: list[tuple[object, ...]] = []
     with spooling() as spool, show.progress("publishing", len(chosen), unit="studies") as step:
         provide, _ = client(soap_client(repository, spool))
         update = registry_client(soap_client(registry, spool)).update
         source = publisher(config, instances, publications, provide=provide, update=update)
         assert source is not None
         for uid in chosen:
-            made = source.publish(uid, patient_id=patient, source_patient_id=source_patient)
-            manifest = made.document_unique_id if made else ""
-            rows.append({"study": uid, "manifest": manifest, "instances": made.instances if made else 0})
+            made = in_order(source.publish(uid, patient_id=patient, source_patient_id=source_patient))
+            rows.append(
+                {
+                    "study": uid,
+                    "manifest": manifest_of(made),
+                    "instances": max((one.instances for one in made), default=0),
+                    "documents": [
+                        {"document": one.key, "unique_id": one.document_unique_id, "instances": one.instances}
+                        for one in made
+                    ],
+                }
+            )
+            kinds = [(uid, one.key.partition(":")[0], one.document_unique_id, one.instances) for one in made]
+            shown += kinds or [(uid, "", "", 0)]
             step()
     if json_output:
         show.as_json(rows)
     else:
-        show.as_table("published", ("study", "manifest", "instances"), [tuple(row.values()) for row in rows])
+        show.as_table("published", ("study", "document", "unique id", "instances"), shown)
 
 
 @click.command()
+@click.option(
+    "--give-up",
+    metavar="STUDY",
+    help="End the submission of this study that gets no verdict: by what the registry has, it has succeeded, or another one is made.",
+)
 @config_option
+@url_option("registry")
 @json_option
 @worded
-def studies(config_path: Path | None, json_output: bool) -> None:
+def studies(give_up: str | None, config_path: Path | None, registry: str, json_output: bool) -> None:
     """List the stored studies, and the state of their publication.
 
     \b
     xdsi studies --config xdsi.toml --json
+    xdsi studies --config xdsi.toml --give-up 1.2.840.99.1
     """
     from imaging.publication.rejections import see_arrivals
 
-    instances, publications = _stored(load(config_path))
+    config = load(config_path)
+    instances, publications = _stored(config)
+    if give_up:
+        _give_up(give_up, publications, config.imaging.registry_url or registry)
     see_arrivals(instances, publications)
     found = publications.overview()
     rows = [
@@ -178,6 +201,7 @@ def studies(config_path: Path | None, json_output: bool) -> None:
             "last_arrival": datetime.fromtimestamp(one.last_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "state": one.state,
             "manifest": one.document_unique_id,
+            "documents": one.documents,
             "reason": one.reason,
         }
         for one in found
@@ -185,8 +209,23 @@ def studies(config_path: Path | None, json_output: bool) -> None:
     if json_output:
         show.as_json(rows)
     else:
-        columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "reason")
+        columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "documents", "reason")
         show.as_table(f"{len(rows):,} stored", columns, [tuple(row.values()) for row in rows])
+
+
+def _give_up(study: str, publications: Publications, registry: str) -> None:
+    from imaging.publication.giving_up import give_up
+    from registry.client import client
+    from server.compose import soap_client
+
+    with spooling() as spool:
+        done = give_up(study, publications=publications, query=client(soap_client(registry, spool)).query)
+    what = (
+        "the registry has what it was to do"
+        if done
+        else "the registry has nothing of it; another submission is made next"
+    )
+    click.echo(f"xdsi: {study}: {what}", err=True)
 
 
 def request_of(

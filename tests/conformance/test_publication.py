@@ -6,14 +6,12 @@ A server with all actors over HTTP; time is what the publisher is told.
 from __future__ import annotations
 
 import io
-import itertools
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pydicom
@@ -24,55 +22,37 @@ from alembic.runtime.migration import MigrationContext
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from benchmarks import postgres as real_postgres
 from imaging import kos, schema, tables
-from imaging.client import client as imaging_client
 from imaging.instances import Instances
 from imaging.phantom import ct_series
 from imaging.publication.patient_map import patient_map
-from imaging.publication.publications import Arrived, Overview, Publication, Publications
+from imaging.publication.publication_rows import Arrived, Publication, Published
+from imaging.publication.publications import Publications
 from imaging.publication.publishing import Publisher
 from imaging.publication.rad68_provide import PublishError
 from imaging.publication.rejections import see_arrivals
-from registry.client import client as registry_client
-from registry.patients import add_patient
-from repository.client import client as repository_client
 from schemas import rim
 from server import publishing
-from server.commands.imaging import TRANSFER_SYNTAXES
-from server.compose import Domain, now, soap_client
+from server.compose import Domain, now
 from server.config import Config, ConfigError
 from server.embedded import serving
 from tests.conftest import configured
+from tests.publication import APPROVED, DEPRECATED, DOMAIN, ISSUER, QUIET_S, Case, new_database, source_config, uids
 from xds.messages import (
     Document,
-    DocumentRequest,
-    ImagingRequest,
     Outcome,
-    QueryResult,
-    Retrieved,
-    SeriesRequest,
-    StudyRequest,
 )
-from xds.metadata import Association, DocumentEntry, Submission
-from xds.problems import Failure, Problem, fail
-from xds.queries import FindDocuments, GetAssociations, StoredQuery
+from xds.metadata import Association, Submission
+from xds.problems import Failure, fail
+from xds.queries import GetAssociations
 from xds.transactions import Provide
 from xds.values import Identifier
-from xds.vocabulary import AssociationType, Status
-
-APPROVED, DEPRECATED = str(Status.APPROVED), str(Status.DEPRECATED)
-ISSUER, DOMAIN = "1.2.3.11", "1.2.3.10"
-QUIET_S = 100.0
-_numbers = itertools.count(1)
+from xds.vocabulary import AssociationType
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    made = configured(tmp_path_factory.mktemp("publication"))
-    # The thread of the server sleeps: when it is looked for what is due is for the tests to say.
-    settings = replace(made.imaging, publish_interval_s=1e6, source_patient_issuer=ISSUER)
-    return replace(made, imaging=settings)
+    return source_config(tmp_path_factory.mktemp("publication"))
 
 
 @pytest.fixture(scope="module")
@@ -81,133 +61,9 @@ def domain(config: Config) -> Iterator[Domain]:
         yield served
 
 
-def patient_of(local: Identifier) -> Identifier:
-    """Of whatever study: what one test has left to be tried again, another one may find due."""
-    return Identifier.of(local.identifier.replace("MRN", "P"), DOMAIN)
-
-
-class Case:
-    """A study of one patient, and the publisher of the server, `later` seconds from now."""
-
-    def __init__(self, config: Config, domain: Domain, *, known: bool = True) -> None:
-        self.config, self.domain = config, domain
-        self.instances: Instances = domain.parts["instances"]
-        self.publications: Publications = domain.parts["publications"]
-        number = next(_numbers)
-        self.local = f"MRN{number}"
-        self.patient = patient_of(Identifier.of(self.local, ISSUER))
-        self.study = str(generate_uid())
-        self.series = itertools.count(1)
-        self.later_s = 1000.0
-        if known:
-            self.make_known()
-        self.publisher = replace(self._composed(), patient_of=patient_of, quiet_s=QUIET_S, now=self._now)
-
-    def _composed(self) -> Publisher:
-        """Over HTTP, as if the actors were on other machines."""
-        provide, _ = repository_client(soap_client(self.domain.endpoints["repository"], self.config))
-        update = registry_client(soap_client(self.domain.endpoints["registry"], self.config)).update
-        made = publishing.publisher(self.config, self.instances, self.publications, provide=provide, update=update)
-        assert made is not None
-        return made
-
-    def _now(self) -> datetime:
-        return now() + timedelta(seconds=self.later_s)
-
-    def make_known(self) -> None:
-        add_patient(self.domain.parts["registry"], self.patient)
-
-    def arrive(self, slices: int = 3) -> list[Dataset]:
-        """Another series of the study."""
-        made = list(
-            ct_series(
-                slices=slices,
-                rows=16,
-                columns=16,
-                patient_id=self.local,
-                patient_name="Muster^Eva",
-                accession_number="A1",
-                study_instance_uid=self.study,
-                series_instance_uid=str(generate_uid()),
-                series_number=next(self.series),
-            )
-        )
-        for dataset in made:
-            self.store(dataset)
-        return made
-
-    def store(self, dataset: Dataset) -> None:
-        file = io.BytesIO()
-        dataset.save_as(file, enforce_file_format=True)
-        self.instances.add_bytes(file.getvalue())
-
-    def reject(self, listed: list[Dataset], code: str) -> str:
-        """Stores a rejection note; its SOP Instance UID."""
-        content = kos.build(
-            listed,
-            retrieve_ae_title="PACS",
-            retrieve_location_uid="1.2.3",
-            now=now(),
-            new_uid=lambda: str(generate_uid()),
-        )
-        note = pydicom.dcmread(io.BytesIO(content))
-        note.ConceptNameCodeSequence[0].CodeValue = code
-        self.store(note)
-        return str(note.SOPInstanceUID)
-
-    def look(self, publisher: Publisher | None = None) -> None:
-        (publisher or self.publisher).look()
-
-    def ask(self, query: StoredQuery) -> QueryResult:
-        return registry_client(soap_client(self.domain.endpoints["registry"], self.config)).query(query)
-
-    def entries(self, *status: str) -> list[DocumentEntry]:
-        result = self.ask(FindDocuments(patient_id=self.patient, status=status or (APPROVED, DEPRECATED)))
-        return [one for one in rim.decode_fragments(result.fragments) if isinstance(one, DocumentEntry)]
-
-    def manifest(self) -> bytes:
-        """The one Approved manifest, from the repository."""
-        (entry,) = self.entries(APPROVED)
-        _, retrieve = repository_client(soap_client(self.domain.endpoints["repository"], self.config))
-        wanted = DocumentRequest(
-            repository_unique_id=self.config.repository.unique_id, document_unique_id=str(entry.unique_id)
-        )
-        (content,) = [one.document.read() for one in retrieve([wanted]) if isinstance(one, Retrieved)]
-        return content
-
-    def listed(self) -> set[str]:
-        return {
-            one.sop_instance_uid
-            for study in kos.read(self.manifest()).studies
-            for series in study.series
-            for one in series.instances
-        }
-
-    def overview(self) -> Overview:
-        (found,) = (one for one in self.publications.overview() if one.study_instance_uid == self.study)
-        return found
-
-    def retrieved(self, dataset: Dataset) -> str:
-        """The UID of an instance by RAD-69, or the error."""
-        document = DocumentRequest(
-            repository_unique_id=self.config.imaging.location_uid, document_unique_id=dataset.SOPInstanceUID
-        )
-        series = SeriesRequest(series_instance_uid=dataset.SeriesInstanceUID, documents=(document,))
-        request = ImagingRequest(
-            studies=(StudyRequest(study_instance_uid=self.study, series=(series,)),),
-            transfer_syntax_uids=TRANSFER_SYNTAXES,
-        )
-        (answer,) = imaging_client(soap_client(self.domain.endpoints["imaging"], self.config))(request)
-        return str(answer) if isinstance(answer, Problem) else answer.request.document_unique_id
-
-
 @pytest.fixture
 def case(config: Config, domain: Domain) -> Case:
     return Case(config, domain)
-
-
-def uids(datasets: list[Dataset]) -> set[str]:
-    return {str(one.SOPInstanceUID) for one in datasets}
 
 
 # --- complete -------------------------------------------------------------------------------------------------------
@@ -233,8 +89,7 @@ def test_nothing_is_published_where_nothing_has_changed(case: Case) -> None:
     before = case.entries()
     case.store(images[0])
     case.look()
-    again = case.publisher.publish(case.study)
-    assert again is not None
+    (again,) = case.publisher.publish(case.study)
     assert again.document_unique_id == before[0].unique_id
     assert case.entries() == before
 
@@ -244,7 +99,7 @@ def test_without_a_quiet_period_a_study_is_published_when_somebody_says_so(case:
     manual = replace(case.publisher, quiet_s=0.0)
     manual.look()
     assert case.entries() == []
-    assert manual.publish(case.study) is not None
+    assert len(manual.publish(case.study)) == 1
     assert len(case.entries(APPROVED)) == 1
 
 
@@ -263,7 +118,7 @@ def test_a_study_that_was_published_of_the_wrong_patient_is_withdrawn_and_publis
     case.make_known()
     if crash:
         with monkeypatch.context() as patch, pytest.raises(Crash):
-            patch.setattr(Publisher, "_manifest", crashed)
+            patch.setattr(Publisher, "_provision", crashed)
             case.publisher.publish(case.study, patient_id=case.patient)
         case.look(replace(case.publisher, quiet_s=0.0))
     else:
@@ -441,7 +296,7 @@ def test_after_a_crash_a_manifest_is_published_and_only_once(
     assert len(case.entries()) == (2 if replacing else 1)
     assert case.overview().state == "published"
     if decided is not None:
-        assert case.overview().document_unique_id == decided.document_unique_id
+        assert case.overview().document_unique_id == decided.documents[0].document_unique_id
     assert (decided is None) is (crash is crash_before_the_decision)
 
 
@@ -515,8 +370,7 @@ def test_several_that_publish_one_study_at_the_same_time_publish_it_once(case: C
 
     def publish(_: int) -> str:
         together.wait(timeout=60)
-        made = case.publisher.publish(case.study)
-        assert made is not None
+        (made,) = case.publisher.publish(case.study)
         return made.document_unique_id
 
     with ThreadPoolExecutor(4) as threads:
@@ -545,8 +399,7 @@ def test_what_another_has_decided_meanwhile_is_carried_out_and_not_decided_again
         return found
 
     monkeypatch.setattr(case.publications, "submitting", submitting)
-    made = case.publisher.publish(case.study)
-    assert made is not None
+    (made,) = case.publisher.publish(case.study)
     assert case.publications.submitting(case.study) is None
     (entry,) = case.entries()
     assert entry.unique_id == made.document_unique_id
@@ -563,7 +416,7 @@ def test_a_second_attempt_that_overtakes_the_first_is_no_failure(case: Case) -> 
         case.publisher.provide(submission, documents)
         return case.publisher.provide(submission, documents)
 
-    assert replace(case.publisher, provide=provide).publish(case.study) is not None
+    assert len(replace(case.publisher, provide=provide).publish(case.study)) == 1
     assert (len(case.entries()), case.overview().state) == (1, "published")
 
 
@@ -825,18 +678,7 @@ def test_dciodvfy_finds_no_error_in_any_kind_of_manifest(case: Case, tmp_path: P
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    url = f"sqlite:///{tmp_path / 'imaging.sqlite'}"
-    if request.param == "postgresql":
-        cluster: real_postgres.Cluster = request.getfixturevalue("postgres")
-        server = sa.create_engine(
-            sa.make_url(cluster.url()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-        )
-        name = f"imaging_{next(_numbers)}"
-        with server.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        server.dispose()
-        url = str(cluster.url(name)).replace("postgresql://", "postgresql+psycopg://")
-    made = schema.connect(url)
+    made = schema.connect(new_database(request, tmp_path))
     schema.upgrade(made)
     yield made
     made.dispose()
@@ -865,17 +707,26 @@ def test_what_is_stored_has_arrived_and_every_step_is_kept_on_either_database(
     assert publications.due(seen.at + 100.0, 100.0, 10) == ["1.2.3"]
     known = publications.study("1.2.3")
     assert known is not None
+    document = Published(
+        document_unique_id="2.25.2",
+        submission_unique_id="2.25.1",
+        study_instance_uid="1.2.3",
+        key="manifest",
+        entry_uuid="urn:uuid:1",
+        patient_id="P",
+        mime_type="application/dicom",
+        instances=1,
+        listed="x",
+        sha1="y",
+        content=b"manifest",
+    )
     made = Publication(
         submission_unique_id="2.25.1",
         study_instance_uid="1.2.3",
-        document_unique_id="2.25.2",
-        entry_uuid="urn:uuid:1",
-        patient_id="P",
-        instances=1,
-        listed="x",
+        completes=True,
         decided_at=1.0,
         submission="[]",
-        content=b"manifest",
+        documents=(document,),
     )
     decided = publications.decide(made, known)
     assert publications.decide(replace(made, submission_unique_id="2.25.3"), known) is None

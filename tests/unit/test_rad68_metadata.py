@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from imaging import kos
 from imaging.publication.code_map import CodeMap, read
 from imaging.publication.mapping import ImagingDefaults, person_name, sex, utc
-from imaging.publication.rad68_provide import PublishError, manifest_submission
+from imaging.publication.rad68_provide import PublishError, document_entry, submission_of
 from registry.rules import STRICT
 from xds.metadata import DocumentEntry
 from xds.values import Identifier
@@ -58,16 +58,10 @@ def entry_of(
         now=NOW,
         new_uid=iter(["1.2.3.99.1", "1.2.3.99"]).__next__,
     )
-    submission = manifest_submission(
-        manifest,
-        images,
-        patient_id=PATIENT,
-        source_id="1.2.3.30",
-        defaults=defaults or ImagingDefaults(),
-        now=NOW,
-        submission_unique_id="1.2.3.30.500",
-        codes=codes or CodeMap(),
-        **more,
+    used = defaults or ImagingDefaults()
+    entry = document_entry(manifest, images, patient_id=PATIENT, defaults=used, codes=codes or CodeMap(), **more)
+    submission = submission_of(
+        [entry], source_id="1.2.3.30", defaults=used, now=NOW, unique_id="1.2.3.30.500", replaces={}, transforms={}
     )
     # What only a repository can add is all that the registry's rules miss.
     assert {problem.context.split(": ")[1].split()[0] for problem in STRICT.check(submission)} == {
