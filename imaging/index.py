@@ -10,11 +10,11 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
-from sqlalchemy import Connection, Executable, Table, select
+from sqlalchemy import Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from imaging import dicom_json
-from imaging.tables import described_instance, instance, series, study
+from imaging.tables import described_instance, series, study
 
 STUDY_ATTRIBUTES = (
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC"),
@@ -62,13 +62,6 @@ def in_order(described: Iterable[tuple[Executable, dict[str, Any]]]) -> list[tup
         key = tuple(row.get(f"{level}_instance_uid", "") for level in ("sop", "study", "series"))
         rows.setdefault(key, (statement, row))
     return [rows[key] for key in sorted(rows)]
-
-
-def undescribed(connection: Connection, most: int) -> list[str]:
-    """Some of the instances that are not described: at most so many."""
-    known = select(described_instance.c.sop_instance_uid)
-    missing = select(instance.c.sop_instance_uid).where(instance.c.sop_instance_uid.not_in(known))
-    return list(connection.execute(missing.limit(most)).scalars())
 
 
 def folded_name(value: object) -> str:

@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from sqlalchemy import Engine, bindparam, insert, select
+from sqlalchemy import Engine, bindparam, delete, insert, select
 
 from database.connections import Connection, Database, DatabaseLost, DatabaseUnreachable
 from database.writing import Job, Writer
 from imaging import index
 from imaging.index import Described
 from imaging.part10 import inflates_within, is_deflated, same_data_set
-from imaging.tables import instance
+from imaging.tables import instance, undescribed
 from xds.messages import Document
 from xds.problems import Failure
 from xds.values import is_oid
@@ -107,6 +107,7 @@ class _Keeping:
 _COLUMNS = tuple(instance.columns)
 _OF_UID = select(*_COLUMNS).where(instance.c.sop_instance_uid == bindparam("uid"))
 _INSERT = insert(instance)
+_DESCRIBED = delete(undescribed).where(undescribed.c.sop_instance_uid == bindparam("uid"))
 
 
 class Instances:
@@ -284,16 +285,20 @@ class Instances:
 
     def complete_index(self) -> None:
         """Describes the instances that were stored before there was an index of studies and series, from their files."""
-        while True:
-            with self._reading.connect() as reading:
-                missing = index.undescribed(reading, _CHUNK_UIDS)
-            if not missing:
-                return
-            for stored in self.find(missing).values():
-                described = index.described(_header_or_row(stored), self._engine.dialect.name)
-                with self._database.transaction([stored.sop_instance_uid]) as connection:
+        while missing := self._undescribed():
+            found = self.find(missing)
+            for uid in missing:
+                described = (
+                    [] if uid not in found else index.described(_header_or_row(found[uid]), self._engine.dialect.name)
+                )
+                with self._database.transaction([uid]) as connection:
                     for statement, values in described:
                         connection.run(statement, values)
+                    connection.run(_DESCRIBED, {"uid": uid})
+
+    def _undescribed(self) -> list[str]:
+        with self._reading.connect() as connection:
+            return list(connection.execute(select(undescribed.c.sop_instance_uid).limit(_CHUNK_UIDS)).scalars())
 
     def _instance(self, row: object) -> Instance:
         values = dict(row)  # type: ignore[call-overload]

@@ -77,3 +77,6 @@ described_instance = Table(
     Column("sop_instance_uid", _UID, primary_key=True),
     Column("attributes", Text, nullable=False),
 )
+
+# Those that were stored before there was an index, until they are described.
+undescribed = Table("undescribed", metadata, Column("sop_instance_uid", _UID, primary_key=True))

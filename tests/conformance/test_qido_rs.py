@@ -276,16 +276,23 @@ def test_instances_that_were_stored_before_there_was_an_index_are_found(tmp_path
         with engine.connect() as connection:
             return [sorted(map(tuple, connection.exec_driver_sql(f"SELECT * FROM {table}"))) for table in tables]
 
+    def of_before() -> None:
+        """As a store of before the index is after its migration."""
+        with engine.begin() as connection:
+            for table in tables:
+                connection.exec_driver_sql(f"DELETE FROM {table}")
+            connection.exec_driver_sql("DROP TABLE undescribed")
+            connection.exec_driver_sql("UPDATE imaging_version SET version_num = 'r0006'")
+        schema.upgrade(engine)
+
     before = rows()
     lost = instances.of_study(OLD)[0]
-    with engine.begin() as connection:
-        for table in tables:
-            connection.exec_driver_sql(f"DELETE FROM {table}")
+    of_before()
     instances.complete_index()
     assert rows() == before
-    with engine.begin() as connection:
-        for table in tables:
-            connection.exec_driver_sql(f"DELETE FROM {table}")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM undescribed").all() == []
+    of_before()
     lost.path.unlink()
     instances.complete_index()
     assert [len(one) for one in rows()] == [3, 4, 7]
