@@ -188,7 +188,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         from imaging.publication import rejections
         from imaging.service import service as imaging_service
         from server import publishing
-        from server.imaging import dicomweb, fetch, local_instances, receive_images, transfer
+        from server.imaging import archive, dicomweb, fetch, local_instances, receive_images, transfer
 
         instances = local_instances(config, domain)
         transferring = transfer(config, domain, instances.staging)
@@ -203,13 +203,15 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         if listen:
             receive_images(config, domain, instances)
         rejected = partial(rejections.rejected, instances=instances, publications=publications)
+        behind = archive(config, instances.staging)
+        fetching = fetch(config, domain, behind) if behind else None
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
             instances=instances,
             transfer=transferring,
             location_uids=(config.imaging.location_uid,),
             rejected=rejected,
-            fetch=fetch(config, domain, instances.staging),
+            fetch=fetching,
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         executor = serve("/imaging", service, instances.staging, config.imaging.threads)

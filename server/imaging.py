@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ from server.tracing import Threads
 from soap.operations import Exchange
 
 if TYPE_CHECKING:
-    from imaging.archive import Archive, Fetch
-    from imaging.instances import Instance, Instances
+    from imaging.archive import Archive
+    from imaging.archive.fetching import Fetch
+    from imaging.instances import Instances
     from imaging.pixels.transfer import Transfer
     from imaging.publication.mapping import ImagingDefaults
     from imaging.publication.rejections import Rejected
@@ -106,29 +108,52 @@ def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:
 
 
 def archive(config: Config, staging: Path) -> Archive | None:
-    """The PACS behind the imaging source, if there is one."""
-    from imaging.archive import Archive
-    from server.transport import http_get
-
+    """The PACS behind the imaging source, if there is one. ConfigError for what must not be listened on."""
     settings = config.imaging
-    if not settings.archive_url:
+    if settings.archive_url:
+        from imaging.archive.dicomweb import DicomwebArchive
+        from server.transport import http_get
+
+        get = http_get(idle_timeout_s=settings.archive_timeout_s)
+        return DicomwebArchive(settings.archive_url, get, staging, max_bytes=settings.archive_max_bytes)
+    if not settings.archive_dimse:
         return None
-    get = http_get(idle_timeout_s=settings.archive_timeout_s)
-    return Archive(settings.archive_url, get, staging, max_bytes=settings.archive_max_bytes)
+    from imaging.archive.association import Peer, Peering
+    from imaging.archive.dimse import DimseArchive
+    from imaging.archive.retrieving import Destination, getting, moving
+
+    ae_title, host, port = settings.archive_peer
+    peer = Peer(
+        ae_title=ae_title,
+        host=host,
+        port=port,
+        calling=settings.archive_calling or settings.ae_title,
+        timeout_s=settings.archive_timeout_s,
+        max_bytes=settings.archive_max_bytes,
+    )
+    peering = Peering(peer, staging, settings.archive_connections)
+    if settings.archive_retrieve == "get":
+        return DimseArchive(peering, getting(peering))
+    _check_host("archive_move_host", settings.archive_move_host, config)
+    destination = Destination(host=settings.archive_move_host, port=settings.archive_move_port)
+    return DimseArchive(peering, moving(peering, destination))
 
 
-def fetch(config: Config, domain: Domain, staging: Path) -> Fetch | None:
-    """How RAD-69 gets what is not stored here; None where there is no archive."""
-    behind = archive(config, staging)
-    if behind is None:
-        return None
+def fetch(config: Config, domain: Domain, behind: Archive) -> Fetch:
+    """How what is not stored here is got from the archive."""
+    from imaging.archive.fetching import Fetching
+
     executor = Threads(config.imaging.archive_connections, thread_name_prefix="xdsi-archive")
     domain.executors.append(executor)
+    return partial(Fetching, behind, executor)
 
-    def begin(study_uid: str, series_uid: str, sop_instance_uid: str) -> Callable[[], Instance | None]:
-        return executor.submit(behind.instance, study_uid, series_uid, sop_instance_uid).result
 
-    return begin
+def _check_host(key: str, host: str, config: Config) -> None:
+    if not is_loopback(host) and not config.server.insecure:
+        raise ConfigError(
+            f"imaging.{key} is {host!r}, which others can reach, and no security is configured:"
+            " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
+        )
 
 
 def receive_images(config: Config, domain: Domain, instances: Instances) -> None:
@@ -138,11 +163,7 @@ def receive_images(config: Config, domain: Domain, instances: Instances) -> None
         from imaging.receiving.storage_commitment import Commitment, Peer
         from imaging.receiving.store_scp import Settings, StoreScp
 
-        if not is_loopback(settings.dimse_host) and not config.server.insecure:
-            raise ConfigError(
-                f"imaging.dimse_host is {settings.dimse_host!r}, which others can reach, and no security is configured:"
-                " listen on 127.0.0.1, or say server.insecure = true (--insecure)"
-            )
+        _check_host("dimse_host", settings.dimse_host, config)
         ae_title = settings.dimse_called or settings.ae_title
         commitment = Commitment(
             instances,

@@ -16,7 +16,7 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from imaging import kos
-from imaging.archive import Archive
+from imaging.archive import Archive, is_here
 from imaging.instances import Instance, Instances
 from imaging.publication.code_map import CodeMap
 from imaging.publication.mapping import ImagingDefaults
@@ -150,7 +150,7 @@ class Publisher:
 
     def _of_study(self, study: str) -> list[Instance]:
         stored = self.instances.of_study(study)
-        return self.archive.of_study(study) if self.archive and not stored else stored
+        return stored if self.archive is None or is_here(stored) else [*stored, *self.archive.of_study(study)]
 
     def _rejected(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
         return rejected(sop_instance_uids, instances=self.instances, publications=self.publications)
