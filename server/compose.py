@@ -185,6 +185,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
 
     if "imaging" in config.actors:
         from imaging import rad69_retrieve
+        from imaging.dicomweb.behind import Behind
         from imaging.publication import rejections
         from imaging.service import service as imaging_service
         from server import publishing
@@ -205,6 +206,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         rejected = partial(rejections.rejected, instances=instances, publications=publications)
         behind = archive(config, instances.staging)
         fetching = fetch(config, domain, behind) if behind else None
+        there = Behind(behind, fetching, reading=instances.reading, rejected=rejected) if behind and fetching else None
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
             instances=instances,
@@ -215,7 +217,7 @@ def compose(config: Config, base_url: str, *, listen: bool = True) -> Domain:
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         executor = serve("/imaging", service, instances.staging, config.imaging.threads)
-        webs = dicomweb(config, base_url, instances, transferring, rejected, executor, observe)
+        webs = dicomweb(config, base_url, instances, transferring, rejected, executor, observe, there)
         for path, web in webs.items():
             trees[path] = counted(web, metrics.in_flight.track_inprogress)
             domain.endpoints[path.strip("/")] = base_url + path

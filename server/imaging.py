@@ -16,6 +16,7 @@ from soap.operations import Exchange
 if TYPE_CHECKING:
     from imaging.archive import Archive
     from imaging.archive.fetching import Fetch
+    from imaging.dicomweb.behind import Behind
     from imaging.instances import Instances
     from imaging.pixels.transfer import Transfer
     from imaging.publication.mapping import ImagingDefaults
@@ -48,8 +49,9 @@ def dicomweb(
     rejected: Rejected,
     executor: Threads,
     observe: Callable[[Exchange], None],
+    behind: Behind | None,
 ) -> dict[str, App]:
-    """DICOMweb and WADO-URI over the stored instances, by path."""
+    """DICOMweb and WADO-URI over the stored instances and those of the archive, by path."""
     from imaging.dicomweb.routes import routes, wado_uri_route
     from imaging.dicomweb.web import Web
 
@@ -61,6 +63,7 @@ def dicomweb(
         limits=limits,
         max_results=settings.max_results,
         max_side_px=settings.max_side_px,
+        behind=behind,
     )
     single = wado_uri_route(
         instances=instances,
@@ -68,6 +71,7 @@ def dicomweb(
         rejected=rejected,
         max_side_px=settings.max_side_px,
         empty_uid_status=settings.empty_uid,
+        behind=behind,
     )
     return {
         path: Web(
