@@ -235,6 +235,9 @@ class Imaging:
     archive_connections: int = key(4, "instances, or associations, that are fetched from it at once, in each worker")
     archive_timeout_s: float = key(60.0, "longest pause in its answers, in seconds")
     archive_max_bytes: int = key(8 * 1024**3, "largest instance that is fetched from it, in bytes")
+    archive_kept_bytes: int = key(
+        1024**3, "most bytes of what was fetched last that are kept for five minutes, in each worker; 0: nothing is"
+    )
     recoding_processes: int = key(2, "processes that re-encode instances in another transfer syntax, in each worker")
     recoding_memory_bytes: int = key(4 * 1024**3, "most memory of one of them, and its largest file, in bytes")
     recoding_timeout_s: float = key(120.0, "longest time that re-encoding one instance may take, in seconds")
@@ -408,6 +411,8 @@ def _check_archive(imaging: Imaging) -> None:
     for name in ("archive_connections", "archive_timeout_s", "archive_max_bytes"):
         if getattr(imaging, name) <= 0:
             raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
+    if imaging.archive_kept_bytes < 0:
+        raise ConfigError(f"imaging.archive_kept_bytes is {imaging.archive_kept_bytes}; it cannot be less than 0")
     if imaging.archive_url and not imaging.archive_url.startswith(("http://", "https://")):
         raise ConfigError(f"imaging.archive_url: {imaging.archive_url!r} is no URL")
     if imaging.archive_calling and not is_ae_title(imaging.archive_calling):

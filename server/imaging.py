@@ -145,11 +145,13 @@ def archive(config: Config, staging: Path) -> Archive | None:
 
 def fetch(config: Config, domain: Domain, behind: Archive) -> Fetch:
     """How what is not stored here is got from the archive."""
-    from imaging.archive.fetching import Fetching
+    from imaging.archive.fetching import Fetching, Kept
 
     executor = Threads(config.imaging.archive_connections, thread_name_prefix="xdsi-archive")
     domain.executors.append(executor)
-    return partial(Fetching, behind, executor)
+    kept = Kept(config.imaging.archive_kept_bytes)
+    domain.closing.append(kept.clear)
+    return partial(Fetching, behind, executor, kept)
 
 
 def _check_host(key: str, host: str, config: Config) -> None:

@@ -78,10 +78,14 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Each match has the UIDs of its level and of those above. `literal`: names were compared letter by letter, though asked otherwise."""
+    """Each match has the UIDs of its level and of those above.
+
+    `literal`: names were compared letter by letter, though asked otherwise. `passed_over`: keys by which nothing was compared.
+    """
 
     found: Sequence[Json]
     literal: bool = False
+    passed_over: Sequence[str] = ()
 
 
 class Archive(Protocol):

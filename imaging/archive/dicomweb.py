@@ -112,7 +112,9 @@ class DicomwebArchive:
         found: dict[tuple[str, ...], Json] = {}
         literal = False
         while len(found) < search.most:
-            page = urlencode([*parameters, ("offset", len(found)), ("limit", search.most - len(found))])
+            asked = [*parameters, ("offset", len(found)), ("limit", search.most - len(found))]
+            # Not every server decodes these, which need not be encoded (RFC 3986, 3.4).
+            page = urlencode(asked, quote_via=quote, safe="*?,")
             url = f"{self._url}{path}?{page}"
             headers, warnings = self._headers(url)
             literal = literal or (search.fuzzy and "fuzzy" in warnings.lower())

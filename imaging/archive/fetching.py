@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 
@@ -12,14 +15,54 @@ Place = tuple[str, str, str]
 Outcomes = Mapping[str, Fetched | ArchiveError]
 
 
+class Kept:
+    """What was fetched last, for who asks for the next frame of it. It may be used from several threads at once."""
+
+    def __init__(self, max_bytes: int, max_age_s: float = 300.0) -> None:
+        """`max_bytes` of all together. Archives change what they know of patients, so that nothing is kept for long."""
+        self._max_bytes, self._max_age_s = max_bytes, max_age_s
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Place, tuple[float, Fetched]] = OrderedDict()
+
+    def get(self, place: Place) -> Fetched | None:
+        """None where it is not kept."""
+        with self._lock:
+            since, found = self._kept.get(place, (0.0, None))
+            return found if time.monotonic() - since < self._max_age_s else None
+
+    def put(self, fetched: Fetched) -> None:
+        """Keeps one more, and no longer those that there is no room for."""
+        place = (fetched.study_instance_uid, fetched.series_instance_uid, fetched.sop_instance_uid)
+        oldest = time.monotonic() - self._max_age_s
+        with self._lock:
+            self._kept.pop(place, None)
+            self._kept[place] = (time.monotonic(), fetched)
+            size = sum(one.size for _, one in self._kept.values())
+            while self._kept:
+                since, first = next(iter(self._kept.values()))
+                if since > oldest and size <= self._max_bytes:
+                    break
+                size -= first.size
+                self._kept.popitem(last=False)
+
+    def clear(self) -> None:
+        """Keeps nothing."""
+        with self._lock:
+            self._kept.clear()
+
+
 class Fetching:
     """What one request needs. Each batch is begun when something of the one before it is asked for."""
 
-    def __init__(self, archive: Archive, executor: Executor, wanted: Iterable[Place]) -> None:
-        self._archive, self._executor = archive, executor
+    def __init__(self, archive: Archive, executor: Executor, kept: Kept, wanted: Iterable[Place]) -> None:
+        self._archive, self._executor, self._kept = archive, executor, kept
         of_series: dict[tuple[str, str], list[str]] = {}
-        for study, series, uid in dict.fromkeys(wanted):
-            of_series.setdefault((study, series), []).append(uid)
+        self._here: dict[Place, Fetched] = {}
+        for place in dict.fromkeys(wanted):
+            if (found := kept.get(place)) is not None:
+                self._here[place] = found
+            else:
+                of_series.setdefault(place[:2], []).append(place[2])
         size = archive.batch
         self._batches = [
             (study, series, uids[start : start + size])
@@ -33,6 +76,8 @@ class Fetching:
 
     def begin(self, place: Place) -> Callable[[], Fetched | None]:
         """What waits for one of the instances; None for one that the archive does not have. ArchiveError, or another OSError."""
+        if (here := self._here.get(place)) is not None:
+            return lambda: here
         number = self._number[place]
         for one in (number, number + 1):
             if one not in self._begun and one < len(self._batches):
@@ -43,6 +88,8 @@ class Fetching:
             outcome = future.result().get(place[2])
             if isinstance(outcome, ArchiveError):
                 raise outcome
+            if outcome is not None:
+                self._kept.put(outcome)
             return outcome
 
         return come

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from pydicom.datadict import tag_for_keyword
 from sqlalchemy import Engine, select
 
 from imaging.archive import LEVELS, UID_KEYWORDS, UID_TAGS, Archive, Fetched, Level, Matches, Search, text
@@ -68,10 +70,12 @@ class Behind:
                 )
             with _told():
                 matches = self._archive.search(Search(level=level, keys=keys, most=asked, fuzzy=fuzzy))
-            kept = self._kept(level, [one for one in matches.found if _is_asked_for(one, keys)])
+            passed_over = {keyword for one in matches.found for keyword in keys if not _is_told(one, keyword)}
+            fitting = [one for one in matches.found if all(_fits(one, *key) for key in keys.items())]
+            kept = self._kept(level, fitting)
             if len(kept) >= enough or len(matches.found) < asked:
-                names = fuzzy and any(KEYS[one].kind == "name" for one in keys)
-                return Matches(kept[offset:enough], literal=names and matches.literal)
+                literal = matches.literal and any(KEYS[one].kind == "name" for one in keys)
+                return Matches(kept[offset:enough], literal, sorted(passed_over))
             asked *= 2
 
     def _places(self, place: Mapping[str, str]) -> Sequence[Place]:
@@ -110,13 +114,24 @@ def _told() -> Iterator[None]:
         raise Refusal(502, _AWAY) from error
 
 
-#: Whoever asks for one of these must not be given another patient's, whatever the archive makes of the key.
-_IDENTITIES = {"PatientID": "00100020", "AccessionNumber": "00080050"}
+def _is_told(match: Json, keyword: str) -> bool:
+    """Whether the archive knows of the attribute: it tells of no other that it is asked for (PS3.4 C.2.2.1.3)."""
+    return _tag(keyword) in match
 
 
-def _is_asked_for(match: Json, keys: Mapping[str, str]) -> bool:
-    for keyword, tag in _IDENTITIES.items():
-        wanted, found = keys.get(keyword, ""), text(match, tag)
-        if wanted and found and not set("*?") & set(wanted) and wanted.casefold() != found.strip().casefold():
-            return False
-    return True
+def _fits(match: Json, keyword: str, wanted: str) -> bool:
+    """Whether it is what was asked for, as far as can be seen: whoever asks for one patient must not be given another."""
+    if not wanted.strip("*"):
+        return True
+    if not _is_told(match, keyword):
+        return False
+    found = match[_tag(keyword)].get("Value") or []
+    plain = KEYS[keyword].kind in ("text", "uid", "code") and "." not in keyword and not set("*?") & set(wanted)
+    if not plain:
+        return bool(found)
+    one_of = re.split(r"[,\\]", wanted) if KEYS[keyword].kind != "text" else [wanted]
+    return bool({str(one).strip().casefold() for one in found} & {one.strip().casefold() for one in one_of})
+
+
+def _tag(keyword: str) -> str:
+    return f"{tag_for_keyword(keyword.partition('.')[0]):08X}"

@@ -79,6 +79,11 @@ def search(
             answers += [_told(level, match, query.include, request.base) for match in there.found[:wanted]]
             if there.literal:
                 warnings.append("fuzzymatching: the archive behind this source compares names letter by letter")
+            if there.passed_over:
+                passed_over = ", ".join(there.passed_over)
+                warnings.append(
+                    f"{passed_over}: the archive behind this source cannot search for it, and its matches are left out"
+                )
         if more:
             warnings.append(
                 f"there are more than these {query.limit} results; ask with offset={query.offset + query.limit}"

@@ -100,7 +100,7 @@ def fronting(pacs: Orthanc, paths: list[Path], tmp_path_factory: pytest.TempPath
     """A domain whose imaging source answers from the PACS."""
     directory = tmp_path_factory.mktemp("fronting")
     config = configured(directory / "data", patients="open")
-    config = replace(config, imaging=replace(config.imaging, archive_url=pacs.dicomweb))
+    config = replace(config, imaging=replace(config.imaging, archive_url=pacs.dicomweb, archive_kept_bytes=0))
     with serving(config) as domain:
         shell = Shell(directory, directory / "data", domain.endpoints)
         shell.environment |= {

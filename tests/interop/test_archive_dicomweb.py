@@ -140,7 +140,6 @@ def test_a_search_finds_what_is_here_and_what_is_there(web: str, paths: list[Pat
     assert set(values(found, "00081190")) == {f"{web}/studies/{uid}" for uid in {HERE, *there}}
     assert values(ask(f"{web}/studies?PatientID=MRN7"), "0020000D") == [STUDY]
     assert values(ask(f"{web}/studies?PatientName=Muster*&StudyDate=20260101-"), "0020000D") == [HERE, STUDY]
-    assert values(ask(f"{web}/studies?ModalitiesInStudy=SR"), "0020000D") == [uids(paths[1])[0]]
     assert ask(f"{web}/studies?PatientID=NOBODY").status == 204
     assert values(ask(f"{web}/studies/{STUDY}/series"), "00200011") == [1]
     found = ask(f"{web}/studies/{STUDY}/series/{SERIES}/instances")
@@ -169,6 +168,16 @@ def test_what_cannot_be_given_or_matched_there_is_said(web: str) -> None:
     assert ask(f"{web}/studies?Rows=64").status == 400
     assert ask(f"{web}/studies?StudyDate=someday").status == 400
     assert ask(f"{web}/studies?PatientID=MRN7&PatientID=MRN8").status == 400
+
+
+def test_what_the_archive_cannot_search_for_finds_nobody_elses(domain: Domain, web: str, paths: list[Path]) -> None:
+    """dcmqrscp passes over ModalitiesInStudy, and would give every study."""
+    answer = ask(f"{web}/studies?ModalitiesInStudy=SR")
+    if answer.status == 200:
+        assert values(answer, "0020000D") == [uids(paths[1])[0]]
+    else:
+        assert "ModalitiesInStudy: the archive behind this source cannot search for it" in answer.headers["warning"]
+    assert values(ask(f"{web}/series?Modality=SR"), "0020000D") == [uids(paths[1])[0]]
 
 
 def test_names_that_the_archive_compares_letter_by_letter_are_warned_of(
@@ -231,6 +240,28 @@ def test_an_archive_that_is_away_is_a_502_and_no_half_answer(tmp_path: Path) -> 
                 assert answer.text.startswith("the archive behind this imaging source did not answer as it should")
             # What is known here needs nobody.
             assert ask(f"{web}/studies/{STUDY}", AS_STORED).status == 200
+
+
+def test_what_was_fetched_last_is_kept_for_the_next_frame(paths: list[Path], tmp_path: Path) -> None:
+    """Within `archive_kept_bytes`, and until the server ends."""
+    with (
+        dcmqrscp(paths[2:5]) as pacs,
+        fronting(tmp_path, {"archive_dimse": pacs.key, "archive_kept_bytes": 10_000}) as served,
+    ):
+        first, second = (
+            f"{served.endpoints['dicomweb']}/studies/{STUDY}/series/{SERIES}/instances/{uids(path)[2]}/frames/1"
+            for path in paths[2:4]
+        )
+        for url in (first, second):
+            assert ask(url, "application/octet-stream").status == 200
+        assert pacs.process is not None
+        pacs.process.kill()
+        pacs.process.wait()
+        assert ask(second, "application/octet-stream").body == pydicom.dcmread(paths[3]).PixelData
+        # Two slices have more bytes than that.
+        assert ask(first, "application/octet-stream").status == 502
+        staging = served.parts["instances"].staging
+    assert list(staging.iterdir()) == []
 
 
 def test_nothing_of_the_archive_is_left(domain: Domain) -> None:

@@ -16,7 +16,7 @@ from benchmarks import orthanc
 from benchmarks.limits import free_port
 from imaging.archive import ArchiveError, Fetched, Search
 from imaging.archive.dimse import DimseArchive
-from imaging.archive.fetching import Fetching
+from imaging.archive.fetching import Fetching, Kept
 from server.embedded import serving
 from tests.archives import CALLING, Pacs, by_series, dcmqrscp, dimse_archive, fetched, uids
 from tests.conftest import configured
@@ -127,7 +127,7 @@ def test_compressed_instances_come_as_dcmqrscp_has_them(tmp_path: Path) -> None:
 def test_instances_of_a_series_come_together(archive: DimseArchive, slices: list[Path], tmp_path: Path) -> None:
     ((study, series), of_series) = next(iter(by_series(slices).items()))
     with ThreadPoolExecutor(2) as executor:
-        fetching = Fetching(archive, executor, [(study, series, uid) for uid in of_series])
+        fetching = Fetching(archive, executor, Kept(0), [(study, series, uid) for uid in of_series])
         for uid, path in of_series.items():
             found = fetching.begin((study, series, uid))()
             assert found is not None
@@ -201,11 +201,11 @@ def test_an_archive_that_is_killed_is_an_error(slices: list[Path], tmp_path: Pat
         assert pacs.process is not None
         archive = dimse_archive(pacs, tmp_path)
         first, second = list(of_series)[: archive.batch], list(of_series)[archive.batch :]
-        fetching = Fetching(archive, executor, [(study, series, uid) for uid in first])
+        fetching = Fetching(archive, executor, Kept(0), [(study, series, uid) for uid in first])
         assert all(fetching.begin((study, series, uid))() is not None for uid in first)
         pacs.process.kill()
         pacs.process.wait()
-        later = Fetching(archive, executor, [(study, series, uid) for uid in second])
+        later = Fetching(archive, executor, Kept(0), [(study, series, uid) for uid in second])
         with pytest.raises(ArchiveError, match=r"QRSCP@127.0.0.1:\d+: no association could be made"):
             later.begin((study, series, second[0]))()
         with pytest.raises(ArchiveError, match="no association could be made"):
