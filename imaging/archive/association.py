@@ -55,7 +55,7 @@ Stored = Callable[[evt.Event], int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A PACS, and what we call ourselves to it. `connections` at once; `timeout_s` is its longest silence; `max_bytes` of a data set."""
+    """A PACS, and what we call ourselves to it. `timeout_s` is its longest silence, `max_bytes` its longest data set."""
 
     ae_title: str
     host: str
@@ -106,6 +106,9 @@ class Peering:
                     raise ArchiveError(f"{peer}: {_refused(association)}")
                 yield association
                 association.release()
+            except (RuntimeError, ValueError) as error:
+                # pynetdicom says so of an association that has ended meanwhile, and of what has no presentation context on it.
+                raise ArchiveError(f"{peer}: {error}") from error
             finally:
                 if association.is_established:
                     association.abort()

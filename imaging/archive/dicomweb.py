@@ -172,8 +172,6 @@ def _asked(search: Search) -> tuple[str, list[tuple[str, str]]]:
         if not is_oid(keys.get(UID_KEYWORDS[level], "")):
             break
         path += f"/{_PLURALS[level]}/{quote(keys.pop(UID_KEYWORDS[level]))}"
-        if search.level == "instance" and level == "study" and not is_oid(keys.get("SeriesInstanceUID", "")):
-            break
     shown = [one for level in LEVELS[: LEVELS.index(search.level) + 1] for one in _ATTRIBUTES[level]]
     parameters = [*keys.items(), ("includefield", ",".join(dict.fromkeys(shown)))]
     if search.fuzzy:

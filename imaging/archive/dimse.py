@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
@@ -35,7 +38,6 @@ from imaging.instances import Instance, InstanceError, row_of
 from imaging.kos.manifest import KEY_OBJECT_SELECTION
 from xds.values import is_oid
 
-_log = logging.getLogger("xdsi.imaging")
 # Study Root Query/Retrieve (PS3.4 C.6.2).
 _FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
 _CANCELLED = 0xFE00
@@ -51,6 +53,8 @@ _ATTRIBUTES = {
 #: Most studies or series of which more is asked in one search, and most instances of one study.
 _MAX_BRANCHES = 5000
 _MAX_INSTANCES = 100_000
+#: A search may take so many times as long as the archive may be silent.
+_MAX_SILENCES = 20
 #: Of each instance its own; the rest of a header is what the instances of a series have in common.
 _OWN = frozenset(map(Tag, INSTANCE_ATTRIBUTES)) - {Tag("TimezoneOffsetFromUTC")}
 
@@ -71,9 +75,7 @@ class DimseArchive:
             return {}
         above = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
         with self._peering.associated([build_context(_FIND)]) as association:
-            found = self._find(association, "instance", {**above, "SOPInstanceUID": "\\".join(known)}, len(known) + 1)[
-                0
-            ]
+            found, _ = self._find(association, "instance", {**above, "SOPInstanceUID": ",".join(known)}, len(known))
         classes = {uid: text(one, "00080016") for one in found if (uid := text(one, "00080018")) in known}
         outcomes: dict[str, Fetched | ArchiveError] = {}
         for sop_classes in self._offers(above, set(classes.values())):
@@ -84,7 +86,12 @@ class DimseArchive:
             ]
             if wanted:
                 retrieval = Retrieval(study_uid, series_uid, wanted, classes=sop_classes, origin=self._peering.peer)
-                outcomes |= retrieval.ended(self._retrieve(retrieval))
+                try:
+                    ending = self._retrieve(retrieval)
+                except OSError as error:
+                    ending = str(error)
+                # What came before is good, however it ended.
+                outcomes |= retrieval.ended(ending)
         return outcomes
 
     def _offers(self, series: Mapping[str, str], classes: set[str]) -> Iterator[list[str]]:
@@ -92,7 +99,7 @@ class DimseArchive:
         offered = sorted(filter(is_oid, classes))
         if len(offered) < len(classes):
             with self._peering.associated([build_context(_FIND)]) as association:
-                (found, _) = self._find(association, "series", series, 1)
+                found, _ = self._find(association, "series", series, 1)
             likely = OF_MODALITY.get(text(found[0], "00080060") if found else "", ())
             offered = list(dict.fromkeys([*offered, *likely, *OF_ANY_MODALITY]))
         for start in range(0, len(offered), CLASSES_AT_ONCE):
@@ -165,11 +172,15 @@ class DimseArchive:
         self, association: Association, level: Level, keys: Mapping[str, str], most: int
     ) -> tuple[list[Json], bool]:
         """One C-FIND: its first matches, and whether there are more."""
-        peer, found, more = self._peering.peer, list[Json](), False
+        found, more = list[Json](), False
+        origin = f"{self._peering.peer}: C-FIND at {_LEVEL_NAMES[level]} level"
+        until = time.monotonic() + _MAX_SILENCES * self._peering.peer.timeout_s
         for status, match in association.send_c_find(_identifier(level, keys), _FIND):
             code = status.get("Status")
+            if time.monotonic() > until:
+                break
             if code in PENDING and len(found) < most:
-                found.append(self._match(match, level, keys))
+                found.append(_match(match, level, keys, origin))
             elif code in PENDING:
                 if not more:
                     association.send_c_cancel(1, query_model=_FIND)
@@ -177,22 +188,29 @@ class DimseArchive:
             elif code == SUCCESS or (more and code == _CANCELLED):
                 return found, more
             else:
-                raise ArchiveError(f"{peer}: C-FIND at {_LEVEL_NAMES[level]} level: {said(status)}")
-        raise ArchiveError(f"{peer}: C-FIND at {_LEVEL_NAMES[level]} level did not end")
+                raise ArchiveError(f"{origin}: {said(status)}")
+        raise ArchiveError(f"{origin} did not end")
 
-    def _match(self, match: Dataset | None, level: Level, keys: Mapping[str, str]) -> Json:
-        """A match with the UIDs that it must have. ArchiveError for one that belongs elsewhere."""
-        wanted = [_ATTRIBUTES[one] for one in LEVELS[: LEVELS.index(level) + 1]]
-        encoded = {} if match is None else dicom_json.encode(match, only={Tag(one) for part in wanted for one in part})
-        for one in LEVELS[: LEVELS.index(level) + 1]:
-            asked = keys.get(UID_KEYWORDS[one], "")
-            uid = text(encoded, UID_TAGS[one]) or asked
-            if not is_oid(uid) or (asked and uid not in asked.split("\\")):
-                raise ArchiveError(
-                    f"{self._peering.peer}: C-FIND at {_LEVEL_NAMES[level]} level: a match of {UID_KEYWORDS[one]} {uid[:64]!r}"
-                )
-            encoded[UID_TAGS[one]] = dicom_json.texts("UI", [uid])
-        return encoded
+
+def _match(match: Dataset | None, level: Level, keys: Mapping[str, str], origin: str) -> Json:
+    """A match with the UIDs that it must have. ArchiveError for one that belongs elsewhere."""
+    if match is None:
+        raise ArchiveError(f"{origin}: a match cannot be read")
+    levels = LEVELS[: LEVELS.index(level) + 1]
+    encoded = dicom_json.encode(match, only={Tag(keyword) for one in levels for keyword in _ATTRIBUTES[one]})
+    for one in levels:
+        keyword = UID_KEYWORDS[one]
+        asked = _uids(keys.get(keyword, ""))
+        uid = text(encoded, UID_TAGS[one]) or (asked[0] if len(asked) == 1 else "")
+        if not is_oid(uid) or (asked and uid not in asked):
+            raise ArchiveError(f"{origin}: a match of {keyword} {uid[:64]!r}")
+        encoded[UID_TAGS[one]] = dicom_json.texts("UI", [uid])
+    return encoded
+
+
+def _uids(value: str) -> list[str]:
+    """Of a list as QIDO-RS has it."""
+    return [one.strip() for one in re.split(r"[,\\]", value) if one.strip()]
 
 
 def _level_of(keyword: str) -> Level:
@@ -220,10 +238,11 @@ def _identifier(level: Level, keys: Mapping[str, str]) -> Dataset:
 
 
 def _set(asked: Dataset, keyword: str, value: str) -> None:
-    """Lists are separated by backslashes here."""
-    if dictionary_VR(keyword) in ("UI", "CS"):
+    """Lists are separated by backslashes here. It is the archive's to say what a value may be."""
+    vr = dictionary_VR(keyword)
+    if vr in ("UI", "CS"):
         value = value.replace(",", "\\")
-    setattr(asked, keyword, value)
+    asked.add(DataElement(Tag(keyword), vr, value, validation_mode=IGNORE))
 
 
 def _described(header: Dataset, match: Json) -> Dataset:

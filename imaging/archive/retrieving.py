@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,6 @@ from imaging.archive import ArchiveError, Fetched, taken
 from imaging.archive.association import PDU_BYTES, PENDING, SUCCESS, Peer, Peering, said
 from imaging.receiving.arrivals import Arrival, Server
 
-_log = logging.getLogger("xdsi.imaging")
 # Study Root Query/Retrieve (PS3.4 C.6.2).
 _MOVE, _GET = UID("1.2.840.10008.5.1.4.1.2.2.2"), UID("1.2.840.10008.5.1.4.1.2.2.3")
 _VERIFICATION = UID("1.2.840.10008.1.1")
@@ -36,8 +35,6 @@ _SYNTAXES = [ExplicitVRLittleEndian, *(one for one in AllTransferSyntaxes if one
 CLASSES_AT_ONCE = 127 // len(AllTransferSyntaxes)
 #: So many instances that nobody has asked for are refused before the association is.
 _MAX_SURPLUS = 4
-#: So many answers may say that the archive is still at it.
-_MAX_PENDING = 100_000
 
 
 class Retrieval:
@@ -65,6 +62,11 @@ class Retrieval:
         asked.StudyInstanceUID, asked.SeriesInstanceUID = self.study_uid, self.series_uid
         asked.SOPInstanceUID = self.missing
         return asked
+
+    @property
+    def within_s(self) -> float:
+        """How long it may take."""
+        return self._origin.timeout_s * (1 + len(self.wanted))
 
     def take(self, event: evt.Event) -> int:
         """Takes a C-STORE; its status."""
@@ -140,11 +142,8 @@ def getting(peering: Peering) -> Retrieve:
     def offering(contexts: Sequence[PresentationContext], retrieval: Retrieval) -> str:
         offered = [build_context(_GET), *contexts]
         with peering.associated(offered, storage=retrieval.classes, stored=retrieval.take) as association:
-            try:
-                answers = association.send_c_get(retrieval.identifier, _GET, msg_id=retrieval.message_id)
-            except ValueError:
-                return "it does not offer C-GET of the Study Root model"
-            return _until_done(answers, "C-GET")
+            answers = association.send_c_get(retrieval.identifier, _GET, msg_id=retrieval.message_id)
+            return _until_done(answers, "C-GET", retrieval.within_s)
 
     return get
 
@@ -169,20 +168,20 @@ def moving(peering: Peering, destination: Destination) -> Retrieve:
             _listening(peering, destination, retrieval),
             peering.associated([build_context(_MOVE)]) as association,
         ):
+            # Meanwhile it need say nothing on this one.
+            association.dimse_timeout = retrieval.within_s
             called = peering.peer.calling
-            try:
-                answers = association.send_c_move(retrieval.identifier, called, _MOVE, msg_id=retrieval.message_id)
-            except ValueError:
-                return "it does not offer C-MOVE of the Study Root model"
-            return _until_done(answers, "C-MOVE")
+            answers = association.send_c_move(retrieval.identifier, called, _MOVE, msg_id=retrieval.message_id)
+            return _until_done(answers, "C-MOVE", retrieval.within_s)
 
     return move
 
 
-def _until_done(answers: Iterator[tuple[Dataset, Dataset | None]], service: str) -> str:
+def _until_done(answers: Iterator[tuple[Dataset, Dataset | None]], service: str, within_s: float) -> str:
     """How it ended, with what the archive has counted."""
-    for number, (status, _) in enumerate(answers):
-        if status.get("Status") not in PENDING or number > _MAX_PENDING:
+    until = time.monotonic() + within_s
+    for status, _ in answers:
+        if status.get("Status") not in PENDING or time.monotonic() > until:
             break
     counted = [
         f"{status.get(f'NumberOf{name}Suboperations')} {name.lower()}"

@@ -70,8 +70,9 @@ class Behind:
                 )
             with _told():
                 matches = self._archive.search(Search(level=level, keys=keys, most=asked, fuzzy=fuzzy))
-            passed_over = {keyword for one in matches.found for keyword in keys if not _is_told(one, keyword)}
-            fitting = [one for one in matches.found if all(_fits(one, *key) for key in keys.items())]
+            compared = {keyword: value for keyword, value in keys.items() if value.strip("*")}
+            passed_over = {keyword for one in matches.found for keyword in compared if not _is_told(one, keyword)}
+            fitting = [one for one in matches.found if all(_fits(one, *key) for key in compared.items())]
             kept = self._kept(level, fitting)
             if len(kept) >= enough or len(matches.found) < asked:
                 literal = matches.literal and any(KEYS[one].kind == "name" for one in keys)
@@ -121,8 +122,6 @@ def _is_told(match: Json, keyword: str) -> bool:
 
 def _fits(match: Json, keyword: str, wanted: str) -> bool:
     """Whether it is what was asked for, as far as can be seen: whoever asks for one patient must not be given another."""
-    if not wanted.strip("*"):
-        return True
     if not _is_told(match, keyword):
         return False
     found = match[_tag(keyword)].get("Value") or []

@@ -140,7 +140,10 @@ def test_a_search_finds_what_is_here_and_what_is_there(web: str, paths: list[Pat
     assert set(values(found, "00081190")) == {f"{web}/studies/{uid}" for uid in {HERE, *there}}
     assert values(ask(f"{web}/studies?PatientID=MRN7"), "0020000D") == [STUDY]
     assert values(ask(f"{web}/studies?PatientName=Muster*&StudyDate=20260101-"), "0020000D") == [HERE, STUDY]
+    some = [STUDY, uids(paths[0])[0]]
+    assert sorted(values(ask(f"{web}/studies?StudyInstanceUID={','.join(some)}"), "0020000D")) == sorted(some)
     assert ask(f"{web}/studies?PatientID=NOBODY").status == 204
+    assert ask(f"{web}/series?Modality=no%20code%20at%20all%20that%20is%20longer").status == 204
     assert values(ask(f"{web}/studies/{STUDY}/series"), "00200011") == [1]
     found = ask(f"{web}/studies/{STUDY}/series/{SERIES}/instances")
     assert sorted(values(found, "00080018")) == sorted(uids(path)[2] for path in paths if uids(path)[0] == STUDY)
