@@ -136,6 +136,19 @@ def test_instances_of_a_series_come_together(archive: DimseArchive, slices: list
     assert left(tmp_path) == []
 
 
+def test_moves_of_several_processes_take_turns(all_pacs: dict[str, Pacs], slices: list[Path], tmp_path: Path) -> None:
+    """There is one address to which the PACS sends: what is asked for at the same time comes to the one who asked."""
+    ((study, series), of_series) = next(iter(by_series(slices).items()))
+    chosen = [list(of_series)[start : start + 10] for start in (0, 10, 20, 30)]
+    # A lock is of an open file, so that it makes no difference whether those who wait are of one process.
+    archives = [dimse_archive(all_pacs["orthanc"], tmp_path, "move") for _ in chosen]
+    with ThreadPoolExecutor(len(chosen)) as executor:
+        came = list(executor.map(lambda one, uids: one.fetch(study, series, uids), archives, chosen))
+    for outcomes, wanted in zip(came, chosen, strict=True):
+        assert list(outcomes) == wanted
+        assert all(isinstance(one, Fetched) for one in outcomes.values())
+
+
 def test_what_the_archive_does_not_have_is_left_out(archive: DimseArchive, slices: list[Path], tmp_path: Path) -> None:
     study, series, instance = uids(slices[0])
     assert list(archive.fetch(study, series, ["1.2.3.404", instance, "../.."])) == [instance]

@@ -174,6 +174,29 @@ def test_silence_ends(tmp_path: Path) -> None:
         archive.fetch(STUDY, SERIES, UIDS)
 
 
+def test_an_archive_that_leaves_in_the_midst_of_a_search_is_an_error(tmp_path: Path) -> None:
+    """Between the study and its series."""
+
+    def find(event: evt.Event) -> Iterator[Any]:
+        yield from found(event)
+        if event.identifier.QueryRetrieveLevel == "STUDY":
+            event.assoc.abort()
+
+    with answering(tmp_path, find=find) as archive, pytest.raises(ArchiveError, match="PACS@127"):
+        archive.search(Search(level="instance", keys={"StudyInstanceUID": STUDY}, most=10))
+
+
+def test_an_archive_that_offers_no_retrieval_is_an_error_for_each_instance(tmp_path: Path) -> None:
+    ae = AE("PACS")
+    ae.add_supported_context(FIND)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, found)])
+    try:
+        archive = dimse_archive(Pacs("finding", "PACS", server.server_address[1], 0), tmp_path, timeout_s=10.0)
+        assert all("did not come: PACS@127.0.0.1" in one for one in said(archive))
+    finally:
+        server.shutdown()
+
+
 @pytest.mark.parametrize(
     "values",
     [{"StudyInstanceUID": "1.2.3"}, {"SOPInstanceUID": "../../etc/passwd"}, {"SOPInstanceUID": ""}],
