@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset
 
 from imaging.dicom_json import Json
 from imaging.instances import Instance, InstanceError, read_header, row_of
-from imaging.kos.manifest import KEY_OBJECT_SELECTION
 from xds.messages import Document
 
 Level = Literal["study", "series", "instance"]
@@ -103,14 +102,6 @@ class Archive(Protocol):
 
     def search(self, search: Search) -> Matches:
         """The matches in the archive's own order, the first `search.most` of them."""
-
-
-def is_here(stored: Sequence[Instance]) -> bool:
-    """Whether a study, of which so much is stored here, is answered from here and not from the archive.
-
-    Key Object Selections alone do not make it so: a rejection note may be stored here of a study that the archive has.
-    """
-    return any(one.sop_class_uid != KEY_OBJECT_SELECTION for one in stored)
 
 
 def taken(path: Path, *, size: int, sha1: str, wanted: tuple[str, str, str], origin: str) -> Fetched:

@@ -15,7 +15,7 @@ from imaging.archive.fetching import Fetch, Place
 from imaging.dicom_json import Json
 from imaging.dicomweb.matching import KEYS
 from imaging.dicomweb.resources import Refusal
-from imaging.kos.manifest import KEY_OBJECT_SELECTION
+from imaging.publication import publication_tables
 from imaging.publication.rejections import Rejected
 from imaging.tables import instance
 
@@ -24,8 +24,8 @@ _log = logging.getLogger("xdsi.imaging")
 _MAX_MATCHES = 50_000
 _MAX_INSTANCES = 20_000
 _CHUNK_UIDS = 500
-#: As `archive.is_here` says of a study.
-IS_HERE = instance.c.sop_class_uid != KEY_OBJECT_SELECTION
+#: Of an instance that makes its study one that is answered from here, as `rejections.is_here` says.
+IS_HERE = instance.c.sop_instance_uid.not_in(select(publication_tables.rejected.c.note))
 _AWAY = "the archive behind this imaging source did not answer as it should; the log of the server says why"
 
 

@@ -10,7 +10,6 @@ import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imaging import dicom_json
-from imaging.archive import is_here
 from imaging.dicomweb.behind import Behind
 from imaging.dicomweb.resources import (
     JSON,
@@ -28,7 +27,7 @@ from imaging.dicomweb.resources import (
 from imaging.instances import Instance, Instances
 from imaging.pixels.frames import NATIVE, FrameError, Frames, Opened, bulk, lazily
 from imaging.pixels.transfer import Given, NotGivenError
-from imaging.publication.rejections import Rejected
+from imaging.publication.rejections import Rejected, is_here
 from soap.replying import HttpReply
 from xds.messages import Document
 from xds.values import is_oid

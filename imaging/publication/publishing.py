@@ -16,7 +16,7 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from imaging import kos
-from imaging.archive import Archive, is_here
+from imaging.archive import Archive
 from imaging.instances import Instance, Instances
 from imaging.publication.code_map import CodeMap
 from imaging.publication.mapping import ImagingDefaults
@@ -30,7 +30,7 @@ from imaging.publication.rad68_provide import (
     new_uid,
     withdrawal,
 )
-from imaging.publication.rejections import rejected, see_arrivals, to_list
+from imaging.publication.rejections import is_here, rejected, see_arrivals, to_list
 from schemas import rim
 from soap.fault import SoapFault
 from xds.messages import Document
@@ -150,7 +150,7 @@ class Publisher:
 
     def _of_study(self, study: str) -> list[Instance]:
         stored = self.instances.of_study(study)
-        return stored if self.archive is None or is_here(stored) else [*stored, *self.archive.of_study(study)]
+        return stored if self.archive is None or is_here(stored) else self.archive.of_study(study)
 
     def _rejected(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
         return rejected(sop_instance_uids, instances=self.instances, publications=self.publications)
