@@ -10,16 +10,14 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
 
 from benchmarks import orthanc
 from benchmarks.limits import free_port
-from imaging import kos
-from server.compose import Domain, now
+from server.compose import Domain
 from server.embedded import serving
 from tests.archives import CALLING, Pacs, dcmqrscp, uids
 from tests.conftest import configured
-from tests.dicomweb import SERIES, STUDY, ask, ct, encoded, multipart, read
+from tests.dicomweb import SERIES, STUDY, ask, ct, multipart, read, rejection_note
 from tests.dimse import data_set_bytes
 from tests.interop.test_archive_dimse import as_dcmtk_writes
 
@@ -199,17 +197,7 @@ def test_what_a_note_rejects_is_hidden_though_the_archive_has_it(
     with fronting(tmp_path, all_keys["orthanc"]) as served:
         web = served.endpoints["dicomweb"]
         slices = [read(path.read_bytes()) for path in paths if uids(path)[0] == STUDY]
-        note = read(
-            kos.build(
-                slices[:2],
-                retrieve_ae_title="XDSI",
-                retrieve_location_uid="1.2.3",
-                now=now(),
-                new_uid=lambda: str(generate_uid()),
-            )
-        )
-        note.ConceptNameCodeSequence[0].CodeValue = "113001"
-        body, content_type = multipart([encoded(note)])
+        body, content_type = multipart([rejection_note(slices[:2])])
         stored = ask(f"{web}/studies", method="POST", body=body, Content_Type=content_type)
         assert stored.status == 200
         gone = {str(one.SOPInstanceUID) for one in slices[:2]}

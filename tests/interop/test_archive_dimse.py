@@ -20,7 +20,7 @@ from imaging.archive.fetching import Fetching, Kept
 from server.embedded import serving
 from tests.archives import CALLING, Pacs, by_series, dcmqrscp, dimse_archive, fetched, uids
 from tests.conftest import configured
-from tests.dicomweb import STUDY, ct
+from tests.dicomweb import STUDY, ct, rejection_note
 from tests.dimse import data_set_bytes
 from tests.interop.test_lifecycle_cli import Shell
 from tests.unit.test_transcode import file
@@ -205,6 +205,18 @@ def test_a_study_of_the_archive_is_published_and_retrieved(
     assert images == {uids(path)[2]: data_set_bytes(path) for path in slices}
     assert list((tmp_path / "data" / "imaging" / "content").iterdir()) == []
     assert left(tmp_path / "data" / "imaging" / "staging") == []
+
+
+def test_what_a_note_rejects_is_in_no_manifest(all_pacs: dict[str, Pacs], slices: list[Path], tmp_path: Path) -> None:
+    """The note is stored here, what it is of is the archive's."""
+    config = configured(tmp_path, patients="open")
+    config = replace(config, imaging=replace(config.imaging, archive_dimse=all_pacs["orthanc"].key))
+    with serving(config) as domain:
+        patient = {"patient_id": "p7^^^&1.2.3.4&ISO", "source_patient_id": "MRN7^^^&1.2.3.11&ISO"}
+        publisher, instances = domain.parts["publisher"], domain.parts["instances"]
+        assert publisher.publish(STUDY, **patient).instances == 40
+        instances.add_bytes(rejection_note([pydicom.dcmread(path) for path in slices[:2]]))
+        assert publisher.publish(STUDY, **patient).instances == 38
 
 
 def test_an_archive_that_is_killed_is_an_error(slices: list[Path], tmp_path: Path) -> None:
