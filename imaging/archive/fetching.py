@@ -23,6 +23,7 @@ class Kept:
         self._max_bytes, self._max_age_s = max_bytes, max_age_s
         self._lock = threading.Lock()
         self._kept: OrderedDict[Place, tuple[float, Fetched]] = OrderedDict()
+        self._size = 0
 
     def get(self, place: Place) -> Fetched | None:
         """None where it is not kept."""
@@ -35,20 +36,22 @@ class Kept:
         place = (fetched.study_instance_uid, fetched.series_instance_uid, fetched.sop_instance_uid)
         oldest = time.monotonic() - self._max_age_s
         with self._lock:
-            self._kept.pop(place, None)
+            if place in self._kept:
+                self._size -= self._kept.pop(place)[1].size
             self._kept[place] = (time.monotonic(), fetched)
-            size = sum(one.size for _, one in self._kept.values())
+            self._size += fetched.size
             while self._kept:
                 since, first = next(iter(self._kept.values()))
-                if since > oldest and size <= self._max_bytes:
+                if since > oldest and self._size <= self._max_bytes:
                     break
-                size -= first.size
+                self._size -= first.size
                 self._kept.popitem(last=False)
 
     def clear(self) -> None:
         """Keeps nothing."""
         with self._lock:
             self._kept.clear()
+            self._size = 0
 
 
 class Fetching:
