@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from imaging.archive import Fetch
+from imaging.archive.fetching import Fetch, Fetching, Place
 from imaging.instances import Instance, Instances
 from imaging.pixels.transfer import NotGivenError, Transfer
 from imaging.publication.rejections import Rejected
@@ -34,14 +34,15 @@ def retrieve_images(
     """
     found = instances.find(document.document_unique_id for _, _, document in request.documents)
     reasons = rejected([document.document_unique_id for _, _, document in request.documents])
+    refused = [_refusal(*one, location_uids) or _rejection(one[2], reasons) for one in request.documents]
+    fetching = fetch(_elsewhere(request, refused, found)) if fetch is not None else None
     begun: deque[Callable[[], Answer]] = deque()
-    for study, series, document in request.documents:
+    for (study, series, document), refusal in zip(request.documents, refused, strict=True):
         stored = found.get(document.document_unique_id)
-        refusal = _refusal(study, series, document, location_uids) or _rejection(document, reasons)
         if refusal is not None:
             begun.append(_said(refusal))
-        elif stored is None and fetch is not None:
-            begun.append(_fetched(study, series, document, fetch, transfer, request.transfer_syntax_uids))
+        elif stored is None and fetching is not None:
+            begun.append(_fetched(study, series, document, fetching, transfer, request.transfer_syntax_uids))
         elif problem := _unlike(study, series, document, stored):
             begun.append(_said(problem))
         else:
@@ -51,6 +52,15 @@ def retrieve_images(
             yield begun.popleft()()
     while begun:
         yield begun.popleft()()
+
+
+def _elsewhere(
+    request: ImagingRequest, refused: Sequence[Problem | None], found: Mapping[str, Instance]
+) -> Iterator[Place]:
+    """What is asked for, not refused, and not stored here."""
+    for (study, series, document), refusal in zip(request.documents, refused, strict=True):
+        if refusal is None and document.document_unique_id not in found:
+            yield study.study_instance_uid, series.series_instance_uid, document.document_unique_id
 
 
 def _said(problem: Problem) -> Callable[[], Answer]:
@@ -72,17 +82,17 @@ def _fetched(
     study: StudyRequest,
     series: SeriesRequest,
     document: DocumentRequest,
-    fetch: Fetch,
+    fetching: Fetching,
     transfer: Transfer,
     syntaxes: Sequence[str],
 ) -> Callable[[], Answer]:
     """An instance of the archive, once it is here."""
     uid = document.document_unique_id
-    fetching = fetch(study.study_instance_uid, series.series_instance_uid, uid)
+    come = fetching.begin((study.study_instance_uid, series.series_instance_uid, uid))
 
     def fetched() -> Answer:
         try:
-            instance = fetching()
+            instance = come()
         except OSError as error:
             _log.error("an instance was not fetched from the archive: %s", error)
             context = f"instance {uid} could not be fetched from the archive behind this imaging source"
@@ -90,7 +100,7 @@ def _fetched(
         if instance is None:
             context = f"instance {uid} is not stored at this imaging source, nor in the archive behind it in this study and series"
             return _problem(ErrorCode.DOCUMENT_UNIQUE_ID_ERROR, context, uid)
-        return _answer(document, lambda: transfer.given_once(instance, syntaxes))
+        return _answer(document, lambda: transfer.given(instance, syntaxes))
 
     return fetched
 

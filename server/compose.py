@@ -188,10 +188,11 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
 
     if "imaging" in config.actors:
         from imaging import rad69_retrieve
+        from imaging.dicomweb.behind import Behind
         from imaging.publication import rejections
         from imaging.service import service as imaging_service
         from server import publishing
-        from server.imaging import dicomweb, fetch, local_instances, receive_dimse, transfer, watch_folder
+        from server.imaging import archive, dicomweb, fetch, local_instances, receive_dimse, transfer, watch_folder
 
         instances = local_instances(config, domain)
         transferring = transfer(config, domain, instances.staging)
@@ -213,17 +214,20 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
         if listen or dimse is not None:
             receive_dimse(config, domain, instances, dimse)
         rejected = partial(rejections.rejected, instances=instances, publications=publications)
+        behind = archive(config, instances.staging)
+        fetching = fetch(config, domain, behind) if behind else None
+        there = Behind(behind, fetching, reading=instances.reading, rejected=rejected) if behind and fetching else None
         retrieve_images = partial(
             rad69_retrieve.retrieve_images,
             instances=instances,
             transfer=transferring,
             location_uids=(config.imaging.location_uid,),
             rejected=rejected,
-            fetch=fetch(config, domain, instances.staging),
+            fetch=fetching,
         )
         service = imaging_service(retrieve_images=retrieve_images, describe=describe("ImagingDocumentSource"))
         executor = serve("/imaging", service, instances.staging, config.imaging.threads)
-        webs = dicomweb(config, base_url, instances, transferring, rejected, executor, observe)
+        webs = dicomweb(config, base_url, instances, transferring, rejected, executor, observe, there)
         for path, web in webs.items():
             traced = domain.tracing.app(web, path, ["GET", "HEAD", "POST"])
             trees[path] = counted(traced, metrics.in_flight.track_inprogress)

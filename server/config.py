@@ -32,6 +32,15 @@ def is_ae_title(text: str) -> bool:
     return 0 < len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text and not text.isspace()
 
 
+def _address(text: str) -> tuple[str, int]:
+    """Host and port of host:port. ValueError for what is not of that form."""
+    host, _, port = text.rpartition(":")
+    number = int(port)
+    if not host or not 0 < number < 65536:
+        raise ValueError(text)
+    return host.strip().strip("[]"), number
+
+
 def _names(text: str) -> frozenset[str]:
     """Of a list with commas."""
     return frozenset(name.strip() for name in text.split(",") if name.strip())
@@ -232,9 +241,17 @@ class Imaging:
     archive_url: str = key(
         "", "DICOMweb base URL of a PACS behind this source: what is not stored here is fetched from it; empty: none"
     )
-    archive_connections: int = key(4, "instances that are fetched from it at once, in each worker")
+    archive_dimse: str = key("", "the same of a PACS that is asked by DIMSE: AET@host:port; empty: none")
+    archive_retrieve: str = key("get", "how it is made to send instances: get (C-GET) or move (C-MOVE)")
+    archive_calling: str = key("", "AE title by which it knows this source; empty: that of ae_title")
+    archive_move_host: str = key("127.0.0.1", "address to which it sends what C-MOVE asks for")
+    archive_move_port: int = key(0, "TCP port to which it sends that; listened on only while a move takes")
+    archive_connections: int = key(4, "instances, or associations, that are fetched from it at once, in each worker")
     archive_timeout_s: float = key(60.0, "longest pause in its answers, in seconds")
     archive_max_bytes: int = key(8 * 1024**3, "largest instance that is fetched from it, in bytes")
+    archive_kept_bytes: int = key(
+        1024**3, "most bytes of what was fetched last that are kept for five minutes, in each worker; 0: nothing is"
+    )
     recoding_processes: int = key(2, "processes that re-encode instances in another transfer syntax, in each worker")
     recoding_memory_bytes: int = key(4 * 1024**3, "most memory of one of them, and its largest file, in bytes")
     recoding_timeout_s: float = key(120.0, "longest time that re-encoding one instance may take, in seconds")
@@ -287,12 +304,18 @@ class Imaging:
         found = {}
         for one in filter(None, (text.strip() for text in self.dimse_peers.split(","))):
             ae_title, _, address = one.partition("=")
-            host, _, port = address.rpartition(":")
-            number = int(port)
-            if not is_ae_title(ae_title.strip()) or not host or not 0 < number < 65536:
+            if not is_ae_title(ae_title.strip()):
                 raise ValueError(one)
-            found[ae_title.strip()] = (host.strip().strip("[]"), number)
+            found[ae_title.strip()] = _address(address)
         return found
+
+    @property
+    def archive_peer(self) -> tuple[str, str, int]:
+        """AE title, host and port of `archive_dimse`. ValueError for what is not of the form AET@host:port."""
+        ae_title, _, address = self.archive_dimse.strip().rpartition("@")
+        if not is_ae_title(ae_title):
+            raise ValueError(self.archive_dimse)
+        return (ae_title, *_address(address))
 
     @property
     def origins(self) -> frozenset[str]:
@@ -403,6 +426,7 @@ _CHOICES = {
     ("reports", "pdf"): ("cda", "plain"),
     ("reports", "addendum"): ("replace", "append"),
     ("imaging", "mado_codes"): ("temporary", "final"),
+    ("imaging", "archive_retrieve"): ("get", "move"),
     ("server", "log_format"): ("text", "json"),
     ("server", "log_level"): ("debug", "info", "warning", "error"),
     ("server", "tracing"): ("off", "otlp"),
@@ -442,7 +466,38 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     _check_imaging(config.imaging)
     _check_dimse(config.imaging)
     _check_reports(config.reports)
+    _check_archive(config.imaging)
     return config
+
+
+def _check_archive(imaging: Imaging) -> None:
+    """What no type can say about the keys of the PACS behind an imaging source."""
+    for name in ("archive_connections", "archive_timeout_s", "archive_max_bytes"):
+        if getattr(imaging, name) <= 0:
+            raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
+    if imaging.archive_kept_bytes < 0:
+        raise ConfigError(f"imaging.archive_kept_bytes is {imaging.archive_kept_bytes}; it cannot be less than 0")
+    if imaging.archive_url and not imaging.archive_url.startswith(("http://", "https://")):
+        raise ConfigError(f"imaging.archive_url: {imaging.archive_url!r} is no URL")
+    if imaging.archive_calling and not is_ae_title(imaging.archive_calling):
+        raise ConfigError(
+            f"imaging.archive_calling: {imaging.archive_calling!r} is no AE title of 1 to 16 ASCII characters"
+        )
+    if not imaging.archive_dimse:
+        return
+    if imaging.archive_url:
+        raise ConfigError("imaging.archive_url and imaging.archive_dimse are both set; one PACS is behind a source")
+    try:
+        _ = imaging.archive_peer
+    except ValueError:
+        raise ConfigError(
+            f"imaging.archive_dimse: {imaging.archive_dimse!r} is not of the form AET@host:port"
+        ) from None
+    if imaging.archive_retrieve == "move" and not 0 < imaging.archive_move_port < 65536:
+        raise ConfigError(
+            f"imaging.archive_move_port is {imaging.archive_move_port}, and imaging.archive_retrieve is move:"
+            " it must be the port to which the PACS sends, 1 to 65535"
+        )
 
 
 def _check_reports(reports: Reports) -> None:
@@ -520,9 +575,6 @@ def _check_imaging(imaging: Imaging) -> None:
     for name in (
         "publish_interval_s",
         "publish_timeout_s",
-        "archive_connections",
-        "archive_timeout_s",
-        "archive_max_bytes",
         "recoding_processes",
         "recoding_memory_bytes",
         "recoding_timeout_s",
@@ -531,7 +583,7 @@ def _check_imaging(imaging: Imaging) -> None:
             raise ConfigError(f"imaging.{name} is {getattr(imaging, name)}; it must be more than 0")
     if not 0 <= imaging.lossy_jpeg_quality <= 100:
         raise ConfigError(f"imaging.lossy_jpeg_quality is {imaging.lossy_jpeg_quality}; it must be 0 to 100")
-    for name in ("repository_url", "registry_url", "archive_url"):
+    for name in ("repository_url", "registry_url"):
         if (url := getattr(imaging, name)) and not url.startswith(("http://", "https://")):
             raise ConfigError(f"imaging.{name}: {url!r} is no URL")
     if imaging.patient_map == "same" and not imaging.source_patient_issuer:

@@ -18,8 +18,10 @@ from server.tracing import Threads
 from soap.operations import Exchange
 
 if TYPE_CHECKING:
-    from imaging.archive import Archive, Fetch
-    from imaging.instances import Instance, Instances
+    from imaging.archive import Archive
+    from imaging.archive.fetching import Fetch
+    from imaging.dicomweb.behind import Behind
+    from imaging.instances import Instances
     from imaging.pixels.transfer import Transfer
     from imaging.publication.mapping import ImagingDefaults
     from imaging.publication.rejections import Rejected
@@ -54,8 +56,9 @@ def dicomweb(
     rejected: Rejected,
     executor: Threads,
     observe: Callable[[Exchange], None],
+    behind: Behind | None,
 ) -> dict[str, App]:
-    """DICOMweb, WADO-URI and FHIR ImagingStudy over the stored instances, by path."""
+    """DICOMweb, WADO-URI and FHIR ImagingStudy over the stored instances and those of the archive, by path."""
     from imaging import fhir
     from imaging.dicomweb import imaging_study, qido, wado_rs
     from imaging.dicomweb.resources import in_text
@@ -70,6 +73,7 @@ def dicomweb(
         limits=limits,
         max_results=settings.max_results,
         max_side_px=settings.max_side_px,
+        behind=behind,
     )
     single = wado_uri_route(
         instances=instances,
@@ -77,10 +81,13 @@ def dicomweb(
         rejected=rejected,
         max_side_px=settings.max_side_px,
         empty_uid_status=settings.empty_uid,
+        behind=behind,
     )
-    search = qido.search("study", reading=instances.reading, rejected=rejected, max_results=settings.max_results)
+    search = qido.search(
+        "study", reading=instances.reading, rejected=rejected, max_results=settings.max_results, behind=behind
+    )
     studies = imaging_study.routes(
-        find=wado_rs.finding(instances, rejected),
+        find=wado_rs.finding(instances, rejected, behind),
         search=search,
         make=partial(
             fhir.imaging_study,
@@ -135,29 +142,46 @@ def transfer(config: Config, domain: Domain, staging: Path) -> Transfer:
 
 
 def archive(config: Config, staging: Path) -> Archive | None:
-    """The PACS behind the imaging source, if there is one."""
-    from imaging.archive import Archive
-    from server.transport import http_get
-
+    """The PACS behind the imaging source, if there is one. ConfigError for what must not be listened on."""
     settings = config.imaging
-    if not settings.archive_url:
+    if settings.archive_url:
+        from imaging.archive.dicomweb import DicomwebArchive
+        from server.transport import http_get
+
+        get = http_get(idle_timeout_s=settings.archive_timeout_s)
+        return DicomwebArchive(settings.archive_url, get, staging, max_bytes=settings.archive_max_bytes)
+    if not settings.archive_dimse:
         return None
-    get = http_get(idle_timeout_s=settings.archive_timeout_s)
-    return Archive(settings.archive_url, get, staging, max_bytes=settings.archive_max_bytes)
+    from imaging.archive.association import Peer, Peering
+    from imaging.archive.dimse import DimseArchive
+    from imaging.archive.retrieving import Destination, getting, moving
+
+    ae_title, host, port = settings.archive_peer
+    peer = Peer(
+        ae_title=ae_title,
+        host=host,
+        port=port,
+        calling=settings.archive_calling or settings.ae_title,
+        timeout_s=settings.archive_timeout_s,
+        max_bytes=settings.archive_max_bytes,
+    )
+    peering = Peering(peer, staging, settings.archive_connections)
+    if settings.archive_retrieve == "get":
+        return DimseArchive(peering, getting(peering))
+    refuse_exposed(config, "imaging.archive_move_host", settings.archive_move_host)
+    destination = Destination(host=settings.archive_move_host, port=settings.archive_move_port)
+    return DimseArchive(peering, moving(peering, destination))
 
 
-def fetch(config: Config, domain: Domain, staging: Path) -> Fetch | None:
-    """How RAD-69 gets what is not stored here; None where there is no archive."""
-    behind = archive(config, staging)
-    if behind is None:
-        return None
+def fetch(config: Config, domain: Domain, behind: Archive) -> Fetch:
+    """How what is not stored here is got from the archive."""
+    from imaging.archive.fetching import Fetching, Kept
+
     executor = Threads(config.imaging.archive_connections, thread_name_prefix="xdsi-archive")
     domain.executors.append(executor)
-
-    def begin(study_uid: str, series_uid: str, sop_instance_uid: str) -> Callable[[], Instance | None]:
-        return executor.submit(behind.instance, study_uid, series_uid, sop_instance_uid).result
-
-    return begin
+    kept = Kept(config.imaging.archive_kept_bytes)
+    domain.closing.append(kept.clear)
+    return partial(Fetching, behind, executor, kept)
 
 
 @dataclass(frozen=True, slots=True)

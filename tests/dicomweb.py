@@ -11,12 +11,15 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pydicom.data
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
+from imaging import kos
 from imaging.phantom import ct_series
 
 STUDY = "1.2.826.0.1.3680043.10.99.1"
@@ -91,6 +94,21 @@ def sample(name: str) -> bytes:
 
 def read(content: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(content))
+
+
+def rejection_note(images: Sequence[Dataset]) -> bytes:
+    """Says that these are rejected for quality reasons (IOCM)."""
+    note = read(
+        kos.build(
+            list(images),
+            retrieve_ae_title="XDSI",
+            retrieve_location_uid="1.2.3",
+            now=datetime.now(UTC),
+            new_uid=lambda: str(generate_uid()),
+        )
+    )
+    note.ConceptNameCodeSequence[0].CodeValue = "113001"
+    return encoded(note)
 
 
 def multipart(parts: Sequence[bytes], part_type: str = "application/dicom") -> tuple[bytes, str]:

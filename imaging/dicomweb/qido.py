@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from sqlalchemy import ColumnElement, Engine, Select, and_, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Engine, Select, and_, func, select
 
 from imaging import dicom_json
+from imaging.archive import LEVELS, UID_KEYWORDS, UID_TAGS, Level, text
+from imaging.dicomweb.behind import IS_HERE, Behind
+from imaging.dicomweb.matching import KEYS, condition
 from imaging.dicomweb.resources import JSON, Handler, Refusal, Request, json_array, one_of, warning
-from imaging.index import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, date_of, folded_name, time_of
+from imaging.index import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from imaging.publication import publication_tables
 from imaging.publication.rejections import Rejected
 from imaging.tables import described_instance, instance, series, study
 from soap.replying import HttpReply
-from xds.values import is_oid
 
-Level = Literal["study", "series", "instance"]
-_LEVELS: tuple[Level, ...] = ("study", "series", "instance")
 _MAX_OFFSET = 2**31 - 1
-_MAX_WORDS = 20
-_MAX_ASTERISKS = 8
 _CHUNK_UIDS = 500
 #: These are answered only where they are asked for.
 _EXTRA = frozenset(
@@ -34,45 +32,6 @@ _EXTRA = frozenset(
         *("ProtocolName", "ImageType", "ContentDate", "ContentTime", "AcquisitionNumber"),
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """An attribute that can be searched for, and how its values are compared."""
-
-    level: Level
-    column: ColumnElement[Any]
-    kind: Literal["text", "name", "uid", "date", "time", "integer", "code"] = "text"
-
-
-_REQUEST = "RequestAttributesSequence"
-_KEYS = {
-    "StudyInstanceUID": _Key("study", study.c.study_instance_uid, "uid"),
-    "PatientName": _Key("study", study.c.patient_name, "name"),
-    "PatientID": _Key("study", study.c.patient_id),
-    "IssuerOfPatientID": _Key("study", study.c.issuer_of_patient_id),
-    "PatientBirthDate": _Key("study", study.c.patient_birth_date, "date"),
-    "PatientSex": _Key("study", study.c.patient_sex, "code"),
-    "StudyDate": _Key("study", study.c.study_date, "date"),
-    "StudyTime": _Key("study", study.c.study_time, "time"),
-    "AccessionNumber": _Key("study", study.c.accession_number),
-    "StudyID": _Key("study", study.c.study_id),
-    "StudyDescription": _Key("study", study.c.study_description),
-    "ReferringPhysicianName": _Key("study", study.c.referring_physician_name, "name"),
-    "ModalitiesInStudy": _Key("study", series.c.modality, "code"),
-    "SeriesInstanceUID": _Key("series", series.c.series_instance_uid, "uid"),
-    "Modality": _Key("series", series.c.modality, "code"),
-    "SeriesNumber": _Key("series", series.c.series_number, "integer"),
-    "SeriesDescription": _Key("series", series.c.series_description),
-    "BodyPartExamined": _Key("series", series.c.body_part_examined, "code"),
-    "PerformedProcedureStepStartDate": _Key("series", series.c.performed_procedure_step_start_date, "date"),
-    "PerformedProcedureStepStartTime": _Key("series", series.c.performed_procedure_step_start_time, "time"),
-    f"{_REQUEST}.ScheduledProcedureStepID": _Key("series", series.c.scheduled_procedure_step_id),
-    f"{_REQUEST}.RequestedProcedureID": _Key("series", series.c.requested_procedure_id),
-    "SOPClassUID": _Key("instance", instance.c.sop_class_uid, "uid"),
-    "SOPInstanceUID": _Key("instance", instance.c.sop_instance_uid, "uid"),
-    "InstanceNumber": _Key("instance", instance.c.instance_number, "integer"),
-}
 
 
 _NOT_REJECTED = instance.c.sop_instance_uid.not_in(select(publication_tables.rejected.c.sop_instance_uid))
@@ -88,33 +47,67 @@ class _Query:
     ignored: tuple[str, ...]
 
 
-def search(level: Level, *, reading: Engine, rejected: Rejected, max_results: int) -> Handler:
-    """The handler of one level's searches. `reading` has the index, and reads in AUTOCOMMIT; `max_results` bounds one answer."""
+def search(
+    level: Level, *, reading: Engine, rejected: Rejected, max_results: int, behind: Behind | None = None
+) -> Handler:
+    """The handler of one level's searches. `reading` has the index, and reads in AUTOCOMMIT; `max_results` bounds one answer.
+
+    What is stored here comes first, then what the archive `behind` has of studies that are not.
+    """
 
     def handler(request: Request) -> HttpReply:
         one_of(request, (JSON, "application/json"))
         query = _read(request, level, max_results)
         rejected(())  # notes that came this moment count too
+        statement = _statement(level, request, query, behind)
         with reading.connect() as connection:
-            rows = connection.execute(_statement(level, request, query)).all()
-            more = len(rows) > query.limit
-            rows = rows[: query.limit]
+            rows = connection.execute(statement.limit(query.limit + 1).offset(query.offset)).all()
+            more, rows = len(rows) > query.limit, rows[: query.limit]
             counts = _counts(connection.execute, level, rows)
-        if not rows:
-            return HttpReply(204, "", 0, iter([b""]), _warnings(query, more))
-        answers = (_answer(level, row, counts, query.include, request.base) for row in rows)
-        return json_array(answers, headers=_warnings(query, more))
+            skipped = 0
+            if behind and not rows and query.offset:
+                skipped = (
+                    query.offset
+                    - connection.execute(select(func.count()).select_from(statement.subquery())).scalar_one()
+                )
+        answers = [_answer(level, row, counts, query.include, request.base) for row in rows]
+        warnings = list(_ignored(query))
+        if behind and not more:
+            wanted = query.limit - len(rows)
+            there = behind.search(level, _asked(request, query), query.fuzzy, skipped, wanted + 1)
+            more = len(there.found) > wanted
+            answers += [_told(level, match, query.include, request.base) for match in there.found[:wanted]]
+            if there.literal:
+                warnings.append("fuzzymatching: the archive behind this source compares names letter by letter")
+            if there.passed_over:
+                passed_over = ", ".join(there.passed_over)
+                warnings.append(
+                    f"{passed_over}: the archive behind this source cannot search for it, and its matches are left out"
+                )
+        if more:
+            warnings.append(
+                f"there are more than these {query.limit} results; ask with offset={query.offset + query.limit}"
+            )
+        headers = tuple(map(warning, warnings))
+        return json_array(answers, headers=headers) if answers else HttpReply(204, "", 0, iter([b""]), headers)
 
     return handler
 
 
-def _warnings(query: _Query, more: bool) -> tuple[tuple[str, str], ...]:
-    texts = []
-    if more:
-        texts.append(f"there are more than these {query.limit} results; ask with offset={query.offset + query.limit}")
+def _ignored(query: _Query) -> Iterator[str]:
     if query.ignored:
-        texts.append(f"includefield: {', '.join(query.ignored)[:200]} cannot be given")
-    return tuple(map(warning, texts))
+        yield f"includefield: {', '.join(query.ignored)[:200]} cannot be given"
+
+
+def _asked(request: Request, query: _Query) -> dict[str, str]:
+    """What the archive is asked for."""
+    asked = {UID_KEYWORDS[one]: request.place[one] for one in LEVELS if one in request.place}
+    for keyword, value in query.matching:
+        if value and asked.setdefault(keyword, value.strip()) != value.strip():
+            raise Refusal(
+                400, f"{keyword} is asked for with two values, of which the archive behind this source takes one"
+            )
+    return asked
 
 
 def _read(request: Request, level: Level, max_results: int) -> _Query:
@@ -171,15 +164,18 @@ def _tag(path: str) -> str:
 
 def _key(name: str, level: Level, request: Request) -> str:
     keyword = ".".join(map(_keyword, name.split(".")[:3]))
-    key = _KEYS.get(keyword)
-    if key is None or _LEVELS.index(key.level) > _LEVELS.index(level):
-        usable = [one for one, its in _KEYS.items() if _LEVELS.index(its.level) <= _LEVELS.index(level)]
+    key = KEYS.get(keyword)
+    if key is None or LEVELS.index(key.level) > LEVELS.index(level):
+        usable = [one for one, its in KEYS.items() if LEVELS.index(its.level) <= LEVELS.index(level)]
         raise Refusal(400, f"{level} level: {name[:64]!r} cannot be searched for; {', '.join(usable)} can")
     return keyword
 
 
-def _statement(level: Level, request: Request, query: _Query) -> Select[Any]:
-    conditions = [_condition(keyword, value, query.fuzzy) for keyword, value in query.matching if value]
+def _statement(level: Level, request: Request, query: _Query, behind: Behind | None) -> Select[Any]:
+    conditions = [condition(keyword, value, query.fuzzy) for keyword, value in query.matching if value]
+    if behind:
+        of_here = select(instance.c.study_instance_uid).where(IS_HERE).correlate(None)
+        conditions.append(study.c.study_instance_uid.in_(of_here))
     if "study" in request.place:
         conditions.append(study.c.study_instance_uid == request.place["study"])
     if "series" in request.place:
@@ -204,111 +200,7 @@ def _statement(level: Level, request: Request, query: _Query) -> Select[Any]:
         order = [instance.c.study_instance_uid, instance.c.series_number, instance.c.series_instance_uid]
         order += [instance.c.instance_number, instance.c.sop_instance_uid]
         conditions.append(_NOT_REJECTED)
-    chosen = select(*columns).select_from(source).where(*conditions).order_by(*order)
-    return chosen.limit(query.limit + 1).offset(query.offset)
-
-
-def _condition(keyword: str, value: str, fuzzy: bool) -> ColumnElement[bool]:
-    key = _KEYS[keyword]
-    compare = _fuzzy if fuzzy and key.kind == "name" else _COMPARISONS[key.kind]
-    condition = compare(keyword, key.column, value.strip())
-    if keyword != "ModalitiesInStudy":
-        return condition
-    # It matches where any of the series does (PS3.4 C.2.2.2.2 and table 10.6.1-3 of PS3.18), whatever series is searched for beside it.
-    of_study = select(series.c.study_instance_uid).where(condition).correlate(None)
-    return study.c.study_instance_uid.in_(of_study)
-
-
-def _text(_: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    if "*" in value or "?" in value:
-        return column.like(_pattern(value), escape="/")
-    return column == value
-
-
-def _pattern(value: str) -> str:
-    """For LIKE. Refusal for so many asterisks that comparing would take long."""
-    value = re.sub(r"\*+", "*", value)
-    if value.count("*") > _MAX_ASTERISKS:
-        raise Refusal(400, f"{value[:40]!r} has more than {_MAX_ASTERISKS} asterisks")
-    return re.sub(r"[/%_]", r"/\g<0>", value).replace("*", "%").replace("?", "_")
-
-
-def _code(_: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    """Codes have neither commas nor backslashes in them, so that several may be given."""
-    return or_(*(_text(_, column, one.strip()) for one in re.split(r"[,\\]", value)[:_CHUNK_UIDS]))
-
-
-def _name(_: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    """Any of the groups of a name, or all of them; case counts for nothing (PS3.4 C.2.2.2.1 allows that)."""
-    pattern = _pattern(folded_name(value))
-    return or_(*(column.like(one, escape="/") for one in (pattern, f"{pattern}=%", f"%={pattern}", f"%={pattern}=%")))
-
-
-def _fuzzy(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    """Each word is the beginning of a word of the name, whatever the case."""
-    words = [word for word in re.split(r"[\s^=,*?]+", folded_name(value)) if word]
-    if len(words) > _MAX_WORDS:
-        raise Refusal(400, f"{keyword} has more than {_MAX_WORDS} words")
-    begins = [
-        or_(*(column.like(f"{before}{_pattern(word)}%", escape="/") for before in ("", "%^", "% ", "%=")))
-        for word in words
-    ]
-    return and_(true(), *begins)
-
-
-def _uid(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    uids = [one.strip() for one in re.split(r"[,\\]", value) if one.strip()]
-    for one in uids:
-        if not is_oid(one):
-            raise Refusal(400, f"{keyword}: {one[:80]!r} is no UID: at most 64 digits and dots, without wildcards")
-    return column.in_(uids) if uids else false()
-
-
-def _date(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    return _range(keyword, column, value, lambda text: (date_of(text), date_of(text)), "YYYYMMDD")
-
-
-def _time(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    def bounds(text: str) -> tuple[str, str]:
-        first = time_of(text)
-        digits = re.sub(r"\D", "", text)
-        # What is not said of the end may be anything: 10 means until 10:59:59.999999.
-        last = digits + "595959999999"[len(digits) :]
-        return first, f"{last[:6]}.{last[6:]}" if first else ""
-
-    return _range(keyword, column, value, bounds, "HHMMSS.FFFFFF or its beginning")
-
-
-def _range(
-    keyword: str, column: ColumnElement[Any], value: str, bounds: Callable[[str], tuple[str, str]], form: str
-) -> ColumnElement[bool]:
-    first, hyphen, last = (one.strip() for one in value.partition("-"))
-    first, last = first, last if hyphen else first
-    conditions = [column != ""]
-    for text, is_end in ((first, False), (last, True)):
-        bound = bounds(text)[is_end] if text else ""
-        if (text and not bound) or (not first and not last):
-            raise Refusal(400, f"{keyword} is {value[:40]!r}; it must be {form}, or a range of them with a hyphen")
-        if bound:
-            conditions.append(column <= bound if is_end else column >= bound)
-    return and_(*conditions)
-
-
-def _integer(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    if not re.fullmatch(r"[+-]?\d{1,10}", value, re.ASCII) or abs(int(value)) >= 2**31:
-        raise Refusal(400, f"{keyword} is {value[:40]!r}; it must be a whole number of 32 bits, without wildcards")
-    return column == int(value)
-
-
-_COMPARISONS: dict[str, Callable[[str, ColumnElement[Any], str], ColumnElement[bool]]] = {
-    "text": _text,
-    "name": _name,
-    "uid": _uid,
-    "date": _date,
-    "time": _time,
-    "integer": _integer,
-    "code": _code,
-}
+    return select(*columns).select_from(source).where(*conditions).order_by(*order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +250,26 @@ def _answer(level: Level, row: Any, counts: _Counts, include: frozenset[str], ba
         found["00083002"] = dicom_json.texts("UI", [row.transfer_syntax_uid])
     found["00080056"] = dicom_json.texts("CS", ["ONLINE"])
     found["00081190"] = dicom_json.texts("UR", [url])
+    return _shown(found, include)
+
+
+def _told(level: Level, match: dicom_json.Json, include: frozenset[str], base: str) -> dicom_json.Json:
+    """A match of the archive, of which this source gives what it gives of its own."""
+    names = ("studies", "series", "instances")
+    url = base + "".join(
+        f"/{name}/{text(match, UID_TAGS[one])}" for name, one in zip(names, _down_to(level), strict=False)
+    )
+    found = {tag: value for tag, value in match.items() if tag in _ANSWERED}
+    found.setdefault("00080056", dicom_json.texts("CS", ["ONLINE"]))
+    found["00081190"] = dicom_json.texts("UR", [url])
+    return _shown(found, include)
+
+
+def _down_to(level: Level) -> Sequence[Level]:
+    return LEVELS[: LEVELS.index(level) + 1]
+
+
+def _shown(found: dicom_json.Json, include: frozenset[str]) -> dicom_json.Json:
     if "all" not in include:
         found = {tag: value for tag, value in found.items() if tag not in _EXTRA or tag in include}
     return dict(sorted(found.items()))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from imaging.archive import Level
 from imaging.dicomweb import contact_sheets, qido, rendered, stow, wado_rs, wado_uri
+from imaging.dicomweb.behind import Behind
 from imaging.dicomweb.resources import Handler
 from imaging.dicomweb.wado_nifti import or_nifti
 from imaging.dicomweb.wado_rs import Find
@@ -30,13 +32,17 @@ def routes(
     limits: Limits,
     max_results: int,
     max_side_px: int,
+    behind: Behind | None = None,
 ) -> tuple[Route, ...]:
-    """Below /dicomweb: QIDO-RS (RAD-129), WADO-RS (RAD-107) and STOW-RS (RAD-108). `given` is a Transfer's."""
+    """Below /dicomweb: QIDO-RS (RAD-129), WADO-RS (RAD-107) and STOW-RS (RAD-108). `given` is a Transfer's.
 
-    def searching(level: qido.Level) -> Handler:
-        return qido.search(level, reading=instances.reading, rejected=rejected, max_results=max_results)
+    What is not stored here comes from `behind`.
+    """
 
-    find = wado_rs.finding(instances, rejected)
+    def searching(level: Level) -> Handler:
+        return qido.search(level, reading=instances.reading, rejected=rejected, max_results=max_results, behind=behind)
+
+    find = wado_rs.finding(instances, rejected, behind)
     storing = stow.storing(instances=instances, limits=limits)
     return (
         Route(form="/studies", transaction="RAD-129", get=searching("study")),
@@ -77,10 +83,16 @@ def _opened(given: Given) -> Opened:
 
 
 def wado_uri_route(
-    *, instances: Instances, given: Given, rejected: Rejected, max_side_px: int, empty_uid_status: int
+    *,
+    instances: Instances,
+    given: Given,
+    rejected: Rejected,
+    max_side_px: int,
+    empty_uid_status: int,
+    behind: Behind | None = None,
 ) -> Route:
     """At /wado: WADO-URI (RAD-55)."""
-    find = wado_rs.finding(instances, rejected)
+    find = wado_rs.finding(instances, rejected, behind)
     get = wado_uri.retrieve(
         find=find, given=given, opened=_opened(given), max_side_px=max_side_px, empty_uid_status=empty_uid_status
     )

@@ -10,6 +10,7 @@ import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from imaging import dicom_json
+from imaging.dicomweb.behind import Behind
 from imaging.dicomweb.resources import (
     JSON,
     Handler,
@@ -26,7 +27,7 @@ from imaging.dicomweb.resources import (
 from imaging.instances import Instance, Instances
 from imaging.pixels.frames import NATIVE, FrameError, Frames, Opened, bulk, lazily
 from imaging.pixels.transfer import Given, NotGivenError
-from imaging.publication.rejections import Rejected
+from imaging.publication.rejections import Rejected, is_here
 from soap.replying import HttpReply
 from xds.messages import Document
 from xds.values import is_oid
@@ -53,38 +54,38 @@ _MEDIA_TYPES = {
 MAX_FRAMES = 1000
 
 
-def finding(instances: Instances, rejected: Rejected) -> Find:
-    """Finds what is stored, where it is said to be, and not rejected."""
+def finding(instances: Instances, rejected: Rejected, behind: Behind | None = None) -> Find:
+    """Finds what is stored, where it is said to be, and not rejected; what is not stored, in the archive `behind`, if there is one."""
 
     def find(request: Request) -> list[Instance]:
-        chosen = _stored(instances, request.place)
+        place, uid = request.place, request.place.get("instance")
+        stored = list(instances.find([uid]).values()) if uid else instances.of_study(place["study"])
+        if behind is not None and not (stored if uid else is_here(stored)):
+            return list(behind.retrieve(place))
+        chosen = _within(stored, place)
         refused = rejected([one.sop_instance_uid for one in chosen])
         kept = [one for one in chosen if one.sop_instance_uid not in refused]
         if not kept:
-            uid, reason = next(iter(refused.items()))
-            raise Refusal(404, f"instance {uid} is rejected: {reason}")
+            rejected_uid, reason = next(iter(refused.items()))
+            raise Refusal(404, f"instance {rejected_uid} is rejected: {reason}")
         return kept
 
     return find
 
 
-def _stored(instances: Instances, place: Mapping[str, str]) -> list[Instance]:
+def _within(stored: Sequence[Instance], place: Mapping[str, str]) -> list[Instance]:
+    """Those where they are said to be. Refusal (404) where there are none."""
     study, series, uid = place["study"], place.get("series"), place.get("instance")
-    if uid is not None:
-        found = instances.find([uid]).get(uid)
-        if found is None:
-            raise Refusal(404, f"instance {uid} is not stored here")
-        if found.study_instance_uid != study:
-            raise Refusal(404, f"instance {uid} is not in study {study}")
-        if found.series_instance_uid != series:
-            raise Refusal(404, f"instance {uid} is not in series {series}")
-        return [found]
-    of_study = instances.of_study(study)
-    if not of_study:
-        raise Refusal(404, f"study {study} is not stored here")
-    of_series = [one for one in of_study if series in (None, one.series_instance_uid)]
+    asked = f"study {study}" if uid is None else f"instance {uid}"
+    if not stored:
+        raise Refusal(404, f"{asked} is not stored here")
+    if stored[0].study_instance_uid != study:
+        raise Refusal(404, f"{asked} is not in study {study}")
+    of_series = [one for one in stored if series in (None, one.series_instance_uid)]
     if not of_series:
-        raise Refusal(404, f"series {series} is not in study {study}")
+        raise Refusal(
+            404, f"series {series} is not in study {study}" if uid is None else f"{asked} is not in series {series}"
+        )
     return of_series
 
 

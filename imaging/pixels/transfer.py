@@ -41,18 +41,6 @@ class Transfer:
         """
         return self.begun(stored, syntaxes)()
 
-    def given_once(self, fetched: Instance, syntaxes: Sequence[str]) -> Document:
-        """As `given`, of an instance whose file nobody else needs: it goes with the document, or before."""
-        try:
-            document = self.given(fetched, syntaxes)
-        except BaseException:
-            fetched.path.unlink(missing_ok=True)
-            raise
-        if document.sha1 != fetched.sha1:
-            fetched.path.unlink(missing_ok=True)
-            return document
-        return Document.passing(fetched.path, size=fetched.size, sha1=fetched.sha1, mime_type=document.mime_type)
-
     def begun(self, stored: Instance, syntaxes: Sequence[str]) -> Callable[[], Document]:
         """As `given`, which goes on while the caller does something else; the result is waited for. NotGivenError may come at once."""
         if stored.transfer_syntax_uid in syntaxes:

@@ -21,7 +21,7 @@ from imaging.publication.performed_steps import PerformedSteps
 from imaging.publication.publication_rows import Arrival, Publication, Published, Study
 from imaging.publication.publications import Publications
 from imaging.publication.rad68_provide import PublishError, local_patient_id, new_uid, submission_of, withdrawal
-from imaging.publication.rejections import rejected, see_arrivals, to_list
+from imaging.publication.rejections import is_here, rejected, see_arrivals, to_list
 from schemas import rim
 from soap.fault import SoapFault
 from xds.messages import Document
@@ -143,7 +143,7 @@ class Publisher:
 
     def _of_study(self, study: str) -> list[Instance]:
         stored = self.instances.of_study(study)
-        return self.archive.of_study(study) if self.archive and not stored else stored
+        return stored if self.archive is None or is_here(stored) else self.archive.of_study(study)
 
     def _rejected(self, sop_instance_uids: Collection[str]) -> dict[str, str]:
         return rejected(sop_instance_uids, instances=self.instances, publications=self.publications)

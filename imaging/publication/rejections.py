@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from pydicom.dataset import Dataset
 
@@ -53,6 +53,14 @@ def to_list(stored: list[Instance], rejected: Rejected) -> list[Instance]:
     """Those of a study that a manifest lists: neither what is rejected, nor manifests, nor rejection notes."""
     refused = rejected([one.sop_instance_uid for one in stored])
     return [one for one in stored if one.sop_instance_uid not in refused and not _is_never_listed(one)]
+
+
+def is_here(stored: Iterable[Instance]) -> bool:
+    """Whether a study, of which so much is stored here, is answered from here and not from an archive behind this source.
+
+    Rejection notes do not make it so: they may be of a study that the archive has.
+    """
+    return any((header := key_object(one)) is None or title_of(header) not in REJECTION_TITLES for one in stored)
 
 
 def _is_never_listed(one: Instance) -> bool:

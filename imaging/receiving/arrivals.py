@@ -34,7 +34,7 @@ from pynetdicom._handlers import (
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_STORE, N_ACTION
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
@@ -54,7 +54,7 @@ _MAX_WAITING = 8
 _MESSAGE_S = 0.005
 _CONNECTION_S = 0.02
 #: They write each message into pynetdicom's log: what they would make of a data set is a copy in memory.
-_TELLING = (
+TELLING = (
     (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler),
     (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
     (evt.EVT_PDU_RECV, standard_pdu_recv_handler),
@@ -229,7 +229,7 @@ class Messages(DIMSEServiceProvider):
                 self.dul.send_pdu(whole)
                 return
         super().send_msg(primitive, context_id)
-        if primitive.msg_type == "N-ACTION" and primitive.MessageIDBeingRespondedTo is not None:
+        if isinstance(primitive, N_ACTION) and primitive.MessageIDBeingRespondedTo is not None:
             self._acted(self)
 
     def drop(self) -> bool:
@@ -253,11 +253,12 @@ class Messages(DIMSEServiceProvider):
         command = message.command_set
         accepted = {one.context_id: one for one in self.assoc.accepted_contexts}
         context = accepted.get(context_id)
+        sender = self.assoc.requestor if self.assoc.is_acceptor else self.assoc.acceptor
         header = part10.header(
             sop_class_uid=str(command.get("AffectedSOPClassUID", "")),
             sop_instance_uid=str(command.get("AffectedSOPInstanceUID", "")),
             transfer_syntax_uid=str(context.transfer_syntax[0] if context else UID("1.2.840.10008.1.2")),
-            source=str(self.assoc.requestor.ae_title).strip(),
+            source=str(sender.ae_title).strip(),
         )
         return Arrival(self._directory / f"{secrets.token_hex(16)}.part", header, self._bounds.object_bytes)
 
@@ -298,7 +299,7 @@ def _element(number: int, value: bytes, padding: bytes = b"\0") -> bytes:
     return struct.pack("<HHL", 0x0000, number, len(value)) + value
 
 
-class _Socket(AssociationSocket):
+class BoundedSocket(AssociationSocket):
     """Reads a PDU at once, within a time, and none that is longer than was agreed on."""
 
     max_bytes = _MAX_OTHER_PDU
@@ -308,7 +309,7 @@ class _Socket(AssociationSocket):
     def ready(self) -> bool:
         """Whether there is something to read; waits a moment for it, or until there is something to send."""
         connection, upper = self.socket, self.assoc.dul
-        if connection is None or not isinstance(upper, _UpperLayer):
+        if connection is None or not isinstance(upper, UpperLayer):
             return False
         looking = select.poll()
         try:
@@ -345,7 +346,7 @@ class _Socket(AssociationSocket):
         return came[:count] if count < nr_bytes else came
 
 
-class _UpperLayer(DULServiceProvider):
+class UpperLayer(DULServiceProvider):
     """Ends with its connection, whatever a peer sends, and leaves nothing behind. It waits for something to do, and does not poll."""
 
     def __init__(self, association: Association) -> None:
@@ -390,14 +391,14 @@ class _Handler(RequestHandler):
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request.settimeout(bounds.pdu_s)
         association = super()._create_association()
-        association.dul = _UpperLayer(association)
+        association.dul = UpperLayer(association)
         association.acse_timeout, association.network_timeout = self.ae.acse_timeout, self.ae.network_timeout
-        connection = _Socket(association, client_socket=self.request)
+        connection = BoundedSocket(association, client_socket=self.request)
         # The length of a PDU does not count what is before and around its values.
         connection.max_bytes = max(bounds.pdu_bytes + 64, _MAX_OTHER_PDU)
         connection.pdu_s = bounds.pdu_s
         association.dul.socket = connection
-        for event, handler in _TELLING:
+        for event, handler in TELLING:
             association.unbind(event, handler)
         association.dimse = Messages(association, self.server.directory, bounds, self.server.acted)
         return association

@@ -16,7 +16,8 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.orthanc import Orthanc
-from imaging.archive import Archive, ArchiveError
+from imaging.archive import Archive, ArchiveError, Fetched
+from imaging.archive.dicomweb import DicomwebArchive
 from imaging.client import client
 from server.compose import soap_client
 from server.config import Config
@@ -43,8 +44,16 @@ def paths(pacs: Orthanc) -> list[Path]:
 
 
 @pytest.fixture
-def archive(pacs: Orthanc, tmp_path: Path) -> Archive:
-    return Archive(pacs.dicomweb, http_get(), tmp_path)
+def archive(pacs: Orthanc, tmp_path: Path) -> DicomwebArchive:
+    return DicomwebArchive(pacs.dicomweb, http_get(), tmp_path)
+
+
+def fetched(archive: Archive, study: str, series: str, instance: str) -> Fetched | None:
+    """One instance; its error is raised."""
+    outcome = archive.fetch(study, series, [instance]).get(instance)
+    if isinstance(outcome, ArchiveError):
+        raise outcome
+    return outcome
 
 
 def uids(path: Path) -> tuple[str, str, str]:
@@ -52,18 +61,18 @@ def uids(path: Path) -> tuple[str, str, str]:
     return str(header.StudyInstanceUID), str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
 
 
-def test_an_instance_comes_as_the_archive_has_it(archive: Archive, paths: list[Path]) -> None:
+def test_an_instance_comes_as_the_archive_has_it(archive: DicomwebArchive, paths: list[Path]) -> None:
     """Bit for bit: the archive keeps the file that it was given."""
     for path in paths:
-        found = archive.instance(*uids(path))
-        assert found is not None
+        found = fetched(archive, *uids(path))
+        assert isinstance(found, Fetched)
         content = path.read_bytes()
         assert found.path.read_bytes() == content
         assert (found.size, found.sha1) == (len(content), hashlib.sha1(content).hexdigest())
         assert found.transfer_syntax_uid == pydicom.dcmread(path).file_meta.TransferSyntaxUID
 
 
-def test_the_headers_of_a_study_are_those_of_its_instances(archive: Archive, paths: list[Path]) -> None:
+def test_the_headers_of_a_study_are_those_of_its_instances(archive: DicomwebArchive, paths: list[Path]) -> None:
     study, _, _ = uids(paths[0])
     wanted = {uids(path)[2] for path in paths if uids(path)[0] == study}
     headers = [one.header() for one in archive.of_study(study)]
@@ -74,11 +83,11 @@ def test_the_headers_of_a_study_are_those_of_its_instances(archive: Archive, pat
         assert same.get(keyword) == original.get(keyword)
 
 
-def test_what_the_archive_does_not_have_is_none(archive: Archive, paths: list[Path], tmp_path: Path) -> None:
+def test_what_the_archive_does_not_have_is_none(archive: DicomwebArchive, paths: list[Path], tmp_path: Path) -> None:
     study, series, instance = uids(paths[0])
-    assert archive.instance(study, series, "1.2.3.404") is None
-    assert archive.instance("1.2.3.404", series, instance) is None
-    assert archive.instance("../..", series, instance) is None
+    assert fetched(archive, study, series, "1.2.3.404") is None
+    assert fetched(archive, "1.2.3.404", series, instance) is None
+    assert fetched(archive, "../..", series, instance) is None
     assert archive.of_study("1.2.3.404") == archive.of_study("../patients") == []
     assert list(tmp_path.iterdir()) == []
 
@@ -91,7 +100,7 @@ def fronting(pacs: Orthanc, paths: list[Path], tmp_path_factory: pytest.TempPath
     """A domain whose imaging source answers from the PACS."""
     directory = tmp_path_factory.mktemp("fronting")
     config = configured(directory / "data", patients="open")
-    config = replace(config, imaging=replace(config.imaging, archive_url=pacs.dicomweb))
+    config = replace(config, imaging=replace(config.imaging, archive_url=pacs.dicomweb, archive_kept_bytes=0))
     with serving(config) as domain:
         shell = Shell(directory, directory / "data", domain.endpoints)
         shell.environment |= {
@@ -161,9 +170,9 @@ def test_what_the_archive_has_is_re_encoded_too(fronting: Shell, paths: list[Pat
 
 
 def test_an_archive_that_is_away_is_an_error(tmp_path: Path) -> None:
-    archive = Archive("http://127.0.0.1:9/dicom-web", http_get(), tmp_path)
+    archive = DicomwebArchive("http://127.0.0.1:9/dicom-web", http_get(), tmp_path)
     with pytest.raises(OSError, match="no answer from"):
-        archive.instance("1.2", "1.3", "1.4")
+        fetched(archive, "1.2", "1.3", "1.4")
     with pytest.raises(OSError, match="no answer from"):
         archive.of_study("1.2")
 
@@ -178,12 +187,12 @@ class Answer:
         yield self.body
 
 
-def answering(status: int, content_type: str, body: bytes, directory: Path) -> Archive:
+def answering(status: int, content_type: str, body: bytes, directory: Path) -> DicomwebArchive:
     @contextmanager
     def get(url: str, headers: Mapping[str, str]) -> Iterator[HttpResponse]:
         yield Answer(status, {"content-type": content_type}, body)
 
-    return Archive("http://pacs.example", get, directory, max_bytes=10_000, max_metadata_bytes=1000)
+    return DicomwebArchive("http://pacs.example", get, directory, max_bytes=10_000, max_metadata_bytes=1000)
 
 
 MULTIPART = "multipart/related; boundary=b"
@@ -207,7 +216,7 @@ def test_an_answer_that_is_no_instance_is_an_error_and_leaves_nothing(
     status: int, content_type: str, body: bytes, reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ArchiveError, match=reason):
-        answering(status, content_type, body, tmp_path).instance("1.2", "1.3", "1.4")
+        fetched(answering(status, content_type, body, tmp_path), "1.2", "1.3", "1.4")
     assert list(tmp_path.iterdir()) == []
 
 

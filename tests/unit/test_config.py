@@ -148,3 +148,36 @@ def test_what_no_type_can_say_about_reports_is_checked(tmp_path: Path, line: str
     with pytest.raises(ConfigError) as error:
         load(written(tmp_path, f"[reports]\n{line}"), {})
     assert reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (
+            'archive_url = "http://pacs/dicom-web"\narchive_dimse = "PACS@pacs:104"',
+            "imaging.archive_url and imaging.archive_dimse are both set",
+        ),
+        ('archive_dimse = "pacs:104"', "imaging.archive_dimse: 'pacs:104' is not of the form AET@host:port"),
+        ('archive_dimse = "PACS@pacs"', "is not of the form AET@host:port"),
+        ('archive_dimse = "PACS@pacs:104"\narchive_retrieve = "move"', "imaging.archive_move_port is 0"),
+        ('archive_retrieve = "push"', "it must be one of get, move"),
+        (
+            'archive_calling = "A NAME LONGER THAN 16"',
+            "imaging.archive_calling: 'A NAME LONGER THAN 16' is no AE title",
+        ),
+        ('archive_url = "pacs"', "imaging.archive_url: 'pacs' is no URL"),
+        ("archive_connections = 0", "imaging.archive_connections is 0; it must be more than 0"),
+    ],
+)
+def test_an_archive_that_cannot_be_asked_is_refused(tmp_path: Path, lines: str, reason: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(f"[imaging]\n{lines}\n")
+    with pytest.raises(ConfigError) as refused:
+        load(path, {})
+    assert reason in str(refused.value)
+
+
+def test_an_archive_is_read_with_its_ae_title(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('[imaging]\narchive_dimse = "MY PACS@[2001:db8::1]:104"\n')
+    assert load(path, {}).imaging.archive_peer == ("MY PACS", "2001:db8::1", 104)
