@@ -22,7 +22,7 @@ class _Passed(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Bounds: `connections`, `head_bytes`, `head_fields`, `head_s` (server/config.py)."""
+    """Bounds: `connections`, `head_bytes`, `head_fields`, `head_s` (server/config/sections.py)."""
 
     def __init__(self, *, limits: Limits, **given: Any) -> None:
         super().__init__(**given)
