@@ -9,11 +9,12 @@ from typing import Any
 from lxml import etree
 
 from benchmarks.registries import Registry, folder_submission, into_folder, related, valid, with_links, with_set
+from registry.store import Footprint
 from schemas import lcm
 from schemas.attributes import TABLES, Coded, Identified, Kind
 from xds.metadata import Classification, Slot, Submission
 from xds.values import Text
-from xds.vocabulary import AssociationType
+from xds.vocabulary import AssociationType, Status
 
 #: Well formed, and of no object.
 UUID = "0d3c9b1a-7f52-4a8e-8d0e-6c5b4a392817"
@@ -51,6 +52,14 @@ def replacement(registry: Registry, **changes: Any) -> Submission:
     """A document that replaces a registered one, its association changed."""
     target = registry.registered(valid(registry.p1)).entry_uuid
     return related(valid(registry.p1), AssociationType.RPLC, target, **changes)
+
+
+def deprecated_folder(registry: Registry) -> str:
+    """Only Metadata Update deprecates a folder; here the database is told so."""
+    folder = registry.folder().entry_uuid
+    footprint = Footprint(entry_uuids=frozenset({folder}))
+    registry.store.write(footprint, lambda unit: unit.set_status(unit.known([folder])[folder], Status.DEPRECATED))
+    return folder
 
 
 #: For each class of object a valid submission, some attributes of the object changed; and what a problem calls the object.

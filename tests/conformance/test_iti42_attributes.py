@@ -5,7 +5,6 @@ ITI TF-3 4.2.3 and 4.3.1. What breaks a rule is not stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,7 +12,6 @@ import pytest
 
 from benchmarks.registries import METADATA, Registry, folder_submission, link, own_id, valid, with_links, with_set
 from registry.codes import ATTRIBUTES, Codes
-from registry.rules import Strictness
 from registry.rules_attributes import REQUIRED
 from schemas.attributes import TABLES, Coded, Identified, Kind, camel_case
 from tests.submissions import MAKERS, NAMES, among, code_of, coded, identified, only, read, xml
@@ -91,25 +89,6 @@ def test_service_times_are_in_order(registry: Registry, start: str, stop: str) -
     only(registry.refused(valid(registry.p1, **times)), METADATA, repr(start), "is after serviceStopTime", repr(stop))
     equal = {"service_start_time": Timestamp("20240131"), "service_stop_time": Timestamp("202401")}
     assert registry.register(valid(registry.p1, **equal)).succeeded
-
-
-@pytest.mark.parametrize("make", [valid, with_set, folder_submission])
-def test_limited_metadata_is_refused_of_every_class(registry: Registry, make: Callable[..., Submission]) -> None:
-    """ITI TF-3 4.2.3.2.33."""
-    only(registry.refused(make(registry.p1, limited_metadata=True)), METADATA, "limitedMetadata is not accepted")
-
-
-def test_a_slot_name_is_there_once(registry: Registry) -> None:
-    """ebRIM 3.0 2.3.1."""
-    twice = Extra(slots=(Slot(name="urn:mine", values=("a",)), Slot(name="urn:mine", values=("b",))))
-    only(registry.refused(valid(registry.p1, extra=twice)), METADATA, "the slot 'urn:mine' is there 2 times")
-
-
-@pytest.mark.parametrize("make", [valid, with_set, folder_submission])
-def test_a_slot_of_no_urn_is_refused_of_every_class(registry: Registry, make: Callable[..., Submission]) -> None:
-    """ITI TF-3 4.2.3.1.6."""
-    extra = Extra(slots=(Slot(name="mine", values=("a",)),))
-    only(registry.refused(make(registry.p1, extra=extra)), METADATA, "the slot 'mine' is no attribute of IHE")
 
 
 def test_extra_metadata_of_unknown_schemes_and_reserved_names_is_kept(registry: Registry) -> None:
@@ -194,14 +173,3 @@ def test_a_second_identifier_is_refused(registry: Registry, kind: Kind, field: s
     ):
         made = MAKERS[kind](registry, extra=Extra(identifiers=(bad,)))
         only(registry.refused(made), METADATA, f"{NAMES[kind]}: {camel_case(field)}", words)
-
-
-@pytest.mark.parametrize("field", ["patient_id", "unique_id"])
-@pytest.mark.parametrize("level", ["error", "warning", "off"])
-def test_an_identifier_of_another_object_identifies_nothing(registry: Registry, field: str, level: Any) -> None:
-    """Whatever is softened, nothing is kept without patientId and uniqueId."""
-    registry.strictness = Strictness({"attributes_have_their_shape": level})
-    scheme = identified("Folder", field).scheme
-    stray = ExternalIdentifier(scheme=scheme, value="x", registry_object="other")
-    made = folder_submission(registry.p1, **{field: None}, extra=Extra(identifiers=(stray,)))
-    among(registry.refused(made), METADATA, f"Folder Folder0: {camel_case(field)} is missing")

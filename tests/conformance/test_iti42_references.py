@@ -26,11 +26,10 @@ from benchmarks.registries import (
     with_set,
 )
 from registry.patients import merge_patients
-from registry.store import Footprint
-from tests.submissions import UUID, among, code_of, only, with_folder
+from tests.submissions import UUID, among, code_of, deprecated_folder, only, with_folder
 from xds.metadata import Association, DocumentEntry, Extra, has_member
 from xds.values import Code, Identifier
-from xds.vocabulary import ON_DEMAND, RELATIONSHIPS, STABLE, AssociationType, Status
+from xds.vocabulary import RELATIONSHIPS, AssociationType, Status
 
 HAS_MEMBER, RPLC, XFRM = AssociationType.HAS_MEMBER, AssociationType.RPLC, AssociationType.XFRM
 APND, XFRM_RPLC = AssociationType.APND, AssociationType.XFRM_RPLC
@@ -209,10 +208,7 @@ def test_a_deprecated_document_is_not_put_into_a_folder(registry: Registry) -> N
 
 
 def test_nothing_is_put_into_a_deprecated_folder(registry: Registry) -> None:
-    """Only Metadata Update deprecates a folder; here the database is told so."""
-    folder = registry.folder().entry_uuid
-    footprint = Footprint(entry_uuids=frozenset({folder}))
-    registry.store.write(footprint, lambda unit: unit.set_status(unit.known([folder])[folder], Status.DEPRECATED))
+    folder = deprecated_folder(registry)
     only(registry.refused(into_folder(valid(registry.p1), folder)), METADATA, f"sourceObject {folder!r} is Deprecated")
 
 
@@ -287,21 +283,8 @@ def test_what_was_of_a_merged_patient_is_replaced_and_filed_as_the_survivor_s(re
 # --- objectType -------------------------------------------------------------------------------------------------------
 
 
-def test_an_on_demand_entry_is_refused_by_iti_42(registry: Registry) -> None:
-    """ITI TF-2 3.42.4.1.2."""
-    made = on_demand_submission(registry.p1)
-    only(registry.refused(made), METADATA, f"DocumentEntry Document0: objectType {ON_DEMAND!r} is not Stable")
-
-
 def test_a_stable_entry_does_not_replace_an_on_demand_one(registry: Registry) -> None:
     """ITI TF-2 3.61: IsSnapshotOf links what came of it."""
     source = registry.registered(on_demand_submission(registry.p1), on_demand=True)
     made = related(valid(registry.p1), RPLC, source.entry_uuid)
     only(registry.refused(made), METADATA, f"does not replace the On-Demand entry {source.entry_uuid!r}")
-
-
-def test_a_stable_entry_does_not_share_its_unique_id_with_an_on_demand_one(registry: Registry) -> None:
-    source = registry.registered(on_demand_submission(registry.p1), on_demand=True)
-    made = valid(registry.p1, unique_id=source.unique_id)
-    only(registry.refused(made), METADATA, "is used by an entry of another objectType")
-    assert made.document_entries[0].object_type == STABLE

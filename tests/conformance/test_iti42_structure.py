@@ -105,14 +105,6 @@ def test_a_document_s_unique_id_is_none_for_a_set_or_folder(registry: Registry) 
         only(registry.refused(made), "XDSDuplicateUniqueIdInRegistry", repr(str(used)), "a registered DocumentEntry")
 
 
-def test_a_set_s_unique_id_is_none_for_a_document(registry: Registry) -> None:
-    """XDSDuplicateUniqueIdInRegistry is never about a DocumentEntry (ITI TF-3 Table 4.2.4.1-2)."""
-    made = valid(registry.p1)
-    registry.register(made)
-    used = UniqueId(str(made.submission_sets[0].unique_id))
-    only(registry.refused(valid(registry.p1, unique_id=used)), METADATA, "is used by a registered SubmissionSet")
-
-
 def test_the_same_unique_id_of_another_patient_has_the_same_bytes(registry: Registry) -> None:
     first = registry.registered(valid(registry.p1))
     other = valid(registry.p2, unique_id=first.unique_id, hash=Sha1("0" * 40))
