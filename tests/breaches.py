@@ -239,6 +239,7 @@ def long_texts() -> Iterator[Breach]:
 
 def contents() -> Iterator[Breach]:
     """Rules about values that depend on each other."""
+    # ITI TF-3 4.2.3.1.6; that a name is there once, ebRIM 3.0 2.3.1.
     rule = "extra_slots_are_named_by_urns"
     mine, words = Extra(slots=(Slot(name="mine", values=("a",)),)), "the slot 'mine' is no attribute of IHE"
     yield of_entry(rule, "no-urn", words, extra=mine)
@@ -373,6 +374,7 @@ def wholes() -> Iterator[Breach]:
     once = "it is a member of the SubmissionSet 0 times"
     yield Breach(rule, "folder", lambda it: without_members(folder_submission(it.p1)), ("Folder Folder0", once))
     yield Breach(rule, "membership", undeclared_membership, ("Association fd", "exactly once, not 0 times"))
+    # ITI TF-2 3.42.4.1.2.
     rule = "entries_are_of_the_transaction"
     not_stable = f"DocumentEntry Document0: objectType {ON_DEMAND!r} is not Stable"
     yield Breach(rule, "on-demand", lambda it: on_demand_submission(it.p1), (not_stable, "ITI-42"))

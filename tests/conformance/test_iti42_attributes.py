@@ -1,6 +1,6 @@
 """ITI-42: which attributes an object has, how often, and what its codes and identifiers consist of.
 
-ITI TF-3 4.2.3 and 4.3.1. What breaks a rule is not stored.
+ITI TF-3 4.2.3 and 4.3.1. What breaks a rule is not stored. More that breaks those which can be softened is in tests/breaches.py.
 """
 
 from __future__ import annotations
