@@ -175,7 +175,7 @@ def _row(study: str, made: Sequence[Published]) -> dict[str, object]:
 @json_option
 @worded
 def studies(give_up: str | None, config_path: Path | None, registry: str, json_output: bool) -> None:
-    """List the stored studies, and the state of their publication.
+    """List the studies that are stored or published, and the state of their publication.
 
     \b
     xdsi studies --config xdsi.toml --json
@@ -208,7 +208,9 @@ def studies(give_up: str | None, config_path: Path | None, registry: str, json_o
         show.as_json(rows)
     else:
         columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "documents", "reason")
-        show.as_table(f"{len(rows):,} stored", columns, [tuple(row.values()) for row in rows])
+        show.as_table(
+            f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}", columns, [tuple(row.values()) for row in rows]
+        )
 
 
 def _give_up(study: str, publications: Publications, registry: str) -> None:
