@@ -368,6 +368,7 @@ def test_steps_and_what_they_complete_are_kept_on_either_database(engine: sa.Eng
     (tmp_path / "made").mkdir()
     (path,) = write_series(tmp_path / "made", slices=1, rows=16, columns=16, patient_id="M", patient_name="X")
     stored, _ = instances.add(path)
+    instances.close()
     study = stored.study_instance_uid
     steps.begin("1.2.1", [study, study], now=100.0)
     steps.begin("1.2.2", ["1.9"], now=100.0)

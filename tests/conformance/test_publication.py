@@ -698,6 +698,7 @@ def test_what_is_stored_has_arrived_and_every_step_is_kept_on_either_database(
     file = io.BytesIO()
     image.save_as(file, enforce_file_format=True)
     instances.add_bytes(file.getvalue())
+    instances.close()
     (seen,) = publications.unseen()
     assert (seen.study_instance_uid, seen.note) == ("1.2.3", "")
     assert abs(seen.at - now().timestamp()) < 86_400

@@ -32,8 +32,9 @@ OBLIQUE = (0.866025404, 0.5, 0, -0.433012702, 0.75, 0.5)
 def instances(tmp_path: Path) -> Iterator[Instances]:
     engine = schema.connect(f"sqlite:///{tmp_path / 'imaging.sqlite'}")
     schema.upgrade(engine)
-    yield Instances(engine, tmp_path / "instances")
-    engine.dispose()
+    made = Instances(engine, tmp_path / "instances")
+    yield made
+    made.close()
 
 
 @pytest.fixture

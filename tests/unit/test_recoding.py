@@ -43,8 +43,9 @@ def recoder() -> Iterator[Recoder]:
 def instances(tmp_path: Path) -> Iterator[Instances]:
     engine = schema.connect(f"sqlite:///{tmp_path / 'imaging.sqlite'}")
     schema.upgrade(engine)
-    yield Instances(engine, tmp_path / "instances")
-    engine.dispose()
+    made = Instances(engine, tmp_path / "instances")
+    yield made
+    made.close()
 
 
 @pytest.fixture
