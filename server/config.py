@@ -276,6 +276,9 @@ class Imaging:
         "",
         "where the reports of storage commitment go: AET=host:port, comma-separated; else only on the same association",
     )
+    query_retrieve: bool = key(
+        False, "answer C-FIND, C-GET, and C-MOVE to dimse_peers, on dimse_port; DIMSE knows no users"
+    )
     mpps: bool = key(
         False,
         "take performed procedure steps: a study waits while one is in progress, and is complete when all that they name is stored",

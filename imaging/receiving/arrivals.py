@@ -358,7 +358,8 @@ class UpperLayer(DULServiceProvider):
             one.setblocking(False)
 
     def send_pdu(self, primitive: Any) -> None:
-        """Gives something to the connection."""
+        """Gives something to the connection, which is idle no more."""
+        self._idle_timer.restart()
         super().send_pdu(primitive)
         with suppress(OSError):
             self._waking.send(b"!")
