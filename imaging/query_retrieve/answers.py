@@ -11,7 +11,7 @@ from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.dsutils import encode
 
-from imaging.query_retrieve.sending import ConnectionEnded, await_room, has_ended
+from imaging.query_retrieve.sending import ConnectionEnded, await_room
 
 # PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4.
 SUCCESS = 0x0000
@@ -107,11 +107,6 @@ class Exchange:
     def destination(self) -> str:
         """Of a C-MOVE."""
         return str(self._event.move_destination or "").strip()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nobody waits for an answer any more."""
-        return has_ended(self.association)
 
     @property
     def is_cancelled(self) -> bool:

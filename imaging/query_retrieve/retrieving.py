@@ -41,7 +41,7 @@ class Retrieving:
         """
         originator = Originator(ae_title=self._exchange.caller, message_id=self._exchange.message_id)
         for group, contexts in grouped(self._chosen):
-            if self._is_over:
+            if self._exchange.is_cancelled:
                 break
             before = self._tally.remaining
             try:
@@ -55,13 +55,9 @@ class Retrieving:
                     self._tally.fail(one.sop_instance_uid)
         self._conclude("C-MOVE", peer.ae_title)
 
-    @property
-    def _is_over(self) -> bool:
-        return self._exchange.is_cancelled or self._exchange.has_ended
-
     def _send(self, channel: Channel, group: Iterable[Instance], originator: Originator | None) -> None:
         for stored, given in _ahead((self._given(one, channel) for one in group), self._transfer.at_once):
-            if self._is_over:
+            if self._exchange.is_cancelled:
                 return
             try:
                 status = channel.store(stored, given(), originator)
@@ -97,9 +93,7 @@ class Retrieving:
 
     def _conclude(self, service: str, destination: str) -> None:
         tally = self._tally
-        if self._exchange.has_ended:
-            ending = "its requester has gone"
-        elif self._exchange.is_cancelled and tally.remaining:
+        if self._exchange.is_cancelled and tally.remaining:
             ending = "cancelled"
             self._exchange.respond(CANCELLED, tally=tally, identifier=tally.identifier)
         else:

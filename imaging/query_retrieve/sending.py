@@ -89,9 +89,11 @@ class Channel:
     def _piece_bytes(self) -> int:
         # It says 0 for any.
         longest = min(self.association.dimse.maximum_pdu_size or _MAX_PDU_BYTES, _MAX_PDU_BYTES)
-        if longest <= _PDV_HEAD_BYTES:
+        # Every fragment has an even length (PS3.8 E.1).
+        fitting = (longest - _PDV_HEAD_BYTES) // 2 * 2
+        if fitting <= 0:
             raise ConnectionEnded(f"its longest PDU has {longest} bytes, into which nothing fits")
-        return longest - _PDV_HEAD_BYTES
+        return fitting
 
     def _send_command(self, stored: Instance, context_id: int, originator: Originator | None) -> None:
         request = C_STORE()
@@ -145,12 +147,15 @@ def at_data_set(stream: BinaryIO) -> str:
 
 
 def pieces(stream: BinaryIO, size: int) -> Iterator[tuple[bytes, bool]]:
-    """What is left of it in pieces of so many bytes, and whether each is the last."""
+    """What is left of it in pieces of so many bytes, an even number, and whether each is the last.
+
+    A data set of odd length, as some deflated ones are, has a zero after it (PS3.5 A.5).
+    """
     piece = stream.read(size)
     while following := stream.read(size):
         yield piece, False
         piece = following
-    yield piece, True
+    yield piece + b"\0" * (len(piece) % 2), True
 
 
 def grouped(
