@@ -50,8 +50,11 @@ class Retrieving:
                     association.network_timeout = None
                     self._send(Channel(association, timeout_s=self._timeout_s), group, originator)
             except (ArchiveError, ConnectionEnded) as error:
-                self._give_up(error)
-                for one in group[before - self._tally.remaining :]:
+                rest = group[before - self._tally.remaining :]
+                _log.warning("%d instances were not sent to %s: %s", len(rest), peer.ae_title, error)
+                # Where the peer is is nobody's business.
+                self._reason = str(error).removeprefix(f"{peer}: ")
+                for one in rest:
                     self._tally.fail(one.sop_instance_uid)
         self._conclude("C-MOVE", peer.ae_title)
 
@@ -86,10 +89,6 @@ class Retrieving:
     def _say(self, stored: Instance, reason: str) -> None:
         self._reason = reason
         _log.warning("instance %s was not sent to %r: %s", stored.sop_instance_uid, self._exchange.caller, reason)
-
-    def _give_up(self, error: OSError) -> None:
-        self._reason = str(error)
-        _log.warning("%d instances were not sent: %s", self._tally.remaining, error)
 
     def _conclude(self, service: str, destination: str) -> None:
         tally = self._tally

@@ -118,6 +118,8 @@ class QueryRetrieve:
         except (ConnectionEnded, NobodyWaits):
             raise
         except WrongIdentifier as error:
+            # The reason may have a value of what was asked for in it.
+            _log.info("a request of %r was refused: its identifier fits no level", exchange.caller)
             exchange.respond(answers.DOES_NOT_MATCH, str(error))
         except TooMany:
             exchange.respond(answers.CANNOT_COUNT, f"more than {MAX_INSTANCES} instances; ask for less")

@@ -84,7 +84,7 @@ def test_an_unknown_destination_is_refused(asked: Asked) -> None:
 def test_a_destination_that_is_not_there_fails_all(asked: Asked, uids: list[str]) -> None:
     ((status, failed),) = move(asked)
     assert numbers(status) == (0xA702, 0, SLICES, 0)
-    assert "no association could be made" in status.ErrorComment
+    assert status.ErrorComment == "no association could be made"
     assert failed is not None and list(failed.FailedSOPInstanceUIDList) == uids
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tracemalloc
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -197,6 +198,30 @@ def taking(port: int, take: object) -> Iterator[None]:
         yield
     finally:
         server.shutdown()
+
+
+def test_a_large_image_is_never_in_memory(tmp_path: Path, destination_port: int) -> None:
+    mebibyte = 1024 * 1024
+    large = read(ct(1)[0])
+    large.NumberOfFrames, large.Rows, large.Columns = 32, 1024, 1024
+    large.PixelData = bytes(64 * mebibyte)
+    large.save_as(tmp_path / "large.dcm")
+    with asked_source(tmp_path / "here", dimse_peers=f"DEST=127.0.0.1:{destination_port}") as asked:
+        asked.instances.add(tmp_path / "large.dcm")
+        tracemalloc.start()
+        try:
+            with storescp(tmp_path / "there", destination_port):
+                move(asked, "QueryRetrieveLevel=STUDY", f"StudyInstanceUID={STUDY}")
+            dcmtk(
+                *("getscu", "-S", "-aec", "XDSI", "+B", "-od", tmp_path, "-k", "QueryRetrieveLevel=STUDY"),
+                *("-k", f"StudyInstanceUID={STUDY}", "127.0.0.1", asked.port),
+            )
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    came = [path for path in (*tmp_path.iterdir(), *(tmp_path / "there").iterdir()) if "2.25." in path.name]
+    assert [data_set_bytes(path) == data_set_bytes(tmp_path / "large.dcm") for path in came] == [True, True]
+    assert peak < 12 * mebibyte
 
 
 def test_patients_are_moved_whole(asked: Asked, destination_port: int, tmp_path: Path) -> None:
