@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
@@ -51,7 +52,8 @@ def associated(port: int, *sop_classes: str, **given: Any) -> Iterator[Associati
     ae = AE("TESTER")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     for one in sop_classes:
-        ae.add_requested_context(one)
+        # Implicit, as the longest values need it.
+        ae.add_requested_context(one, ImplicitVRLittleEndian)
     association = ae.associate("127.0.0.1", port, ae_title="XDSI", **given)
     assert association.is_established
     try:

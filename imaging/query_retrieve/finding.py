@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +31,19 @@ _OF_PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDat
 _SAID = frozenset({"SpecificCharacterSet", "RetrieveAETitle", "InstanceAvailability"})
 
 
+#: Most values that a list is compared with: each is a parameter of the statement, of which databases take some ten thousand.
+_MAX_LISTED = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """`more`: there are more than these. `partial`: some of what was asked for is neither compared nor known here."""
+    """`count` matches, each made when its turn comes.
 
-    found: Sequence[Dataset]
+    `more`: there are more than these. `partial`: some of what was asked for is neither compared nor known here.
+    """
+
+    found: Iterator[Dataset]
+    count: int
     more: bool
     partial: bool
 
@@ -47,6 +55,9 @@ def find(asked: Asked, *, reading: Engine, rejected: Rejected, most: int, ae_tit
     """
     level = _INDEX_LEVELS[asked.level]
     compared = {keyword: value for keyword, value in asked.keys.items() if _is_compared(keyword, value, asked.level)}
+    for keyword, value in compared.items():
+        if value.count("\\") >= _MAX_LISTED:
+            raise WrongIdentifier(f"{keyword} has more than {_MAX_LISTED} values")
     # What is above is one value that has no wildcards.
     try:
         conditions = [condition(keyword, value, False) for keyword, value in (asked.above | compared).items()]
@@ -65,8 +76,8 @@ def find(asked: Asked, *, reading: Engine, rejected: Rejected, most: int, ae_tit
         _narrows(keyword, value) and keyword not in compared for keyword, value in asked.keys.items()
     )
     told = list(dict.fromkeys([*told, *asked.above, UNIQUE[asked.level]]))
-    found = [_told(asked.level, told, searching.attributes(level, row, counts), ae_title) for row in rows]
-    return Matches(found, more, partial)
+    found = (_told(asked.level, told, searching.attributes(level, row, counts), ae_title) for row in rows)
+    return Matches(found, len(rows), more, partial)
 
 
 def _known(level: QueryLevel) -> frozenset[str]:

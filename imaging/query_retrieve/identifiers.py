@@ -21,9 +21,11 @@ UNIQUE: dict[QueryLevel, str] = {
     "SERIES": "SeriesInstanceUID",
     "IMAGE": "SOPInstanceUID",
 }
+_UID_KEYWORDS = frozenset(UNIQUE.values()) - {"PatientID"}
 _LEVELS: tuple[QueryLevel, ...] = ("PATIENT", "STUDY", "SERIES", "IMAGE")
-#: Most characters of one value that is compared: some hundred UIDs.
-_MAX_VALUE_CHARACTERS = 40_000
+#: Most characters of one value; a list of UIDs may name as many as one retrieval may have.
+_MAX_VALUE_CHARACTERS = 16_384
+_MAX_LIST_CHARACTERS = 65_535 * 65
 _MAX_ELEMENTS = 1000
 
 
@@ -116,9 +118,11 @@ def _text(dataset: Dataset, keyword: str) -> str:
         text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value)
     except Exception:  # as above
         raise WrongIdentifier(f"{keyword} cannot be read") from None
-    text = text.strip(" \0")
-    if len(text) > _MAX_VALUE_CHARACTERS:
-        raise WrongIdentifier(f"{keyword} has more than {_MAX_VALUE_CHARACTERS} characters")
-    if "\0" in text or not text.isprintable():
+    # No database takes half of a surrogate pair.
+    text = text.strip(" \0").encode("utf-8", "replace").decode()
+    most = _MAX_LIST_CHARACTERS if keyword in _UID_KEYWORDS else _MAX_VALUE_CHARACTERS
+    if len(text) > most:
+        raise WrongIdentifier(f"{keyword} has more than {most} characters")
+    if any(one < " " for one in text):
         raise WrongIdentifier(f"{keyword} has control characters")
     return text

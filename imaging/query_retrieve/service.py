@@ -145,7 +145,7 @@ class QueryRetrieve:
                 return
             exchange.respond(pending, identifier=match)
         more = "more" if matches.more else "all"
-        _log.info("C-FIND of %r at %s level: %d matches (%s)", exchange.caller, asked.level, len(matches.found), more)
+        _log.info("C-FIND of %r at %s level: %d matches (%s)", exchange.caller, asked.level, matches.count, more)
         if matches.more:
             exchange.respond(answers.OUT_OF_RESOURCES, f"there are more than these {settings.max_results} matches")
         else:

@@ -1,6 +1,6 @@
 """What pynetdicom is made to do in our way: data sets go straight into files, and sockets, messages and queues have bounds.
 
-Nothing else of this program depends on how pynetdicom is made inside.
+Beside it only imaging/archive/association.py and imaging/query_retrieve depend on how pynetdicom is made inside.
 """
 
 from __future__ import annotations

@@ -164,6 +164,22 @@ def test_a_move_ends_when_it_is_cancelled(asked: Asked, destination_port: int) -
         assert [one.Status for one, _ in association.send_c_find(asked_for, FIND["study"])] == [0xFF00, 0]
 
 
+def test_a_requester_may_wait_for_long(tmp_path: Path, destination_port: int) -> None:
+    """Longer than an association may say nothing: its requester has said all there is to say."""
+
+    def take(event: evt.Event) -> int:
+        threading.Event().wait(2.0)
+        return 0
+
+    with asked_source(tmp_path, dimse_peers=f"DEST=127.0.0.1:{destination_port}", dimse_idle_s=1.0) as asked:
+        asked.instances.add_bytes(ct(1)[0])
+        with destination(destination_port, take), associated(asked.port, MOVE["study"], FIND["study"]) as association:
+            asked_for = identifier("STUDY", {"StudyInstanceUID": STUDY})
+            *_, (status, _) = association.send_c_move(asked_for, "DEST", MOVE["study"])
+            assert numbers(status) == (0, 1, 0, 0)
+            assert [one.Status for one, _ in association.send_c_find(asked_for, FIND["study"])] == [0xFF00, 0]
+
+
 def test_movescu_cancels(asked: Asked, destination_port: int) -> None:
     def take(event: evt.Event) -> int:
         threading.Event().wait(0.1)

@@ -179,6 +179,16 @@ def test_what_fits_no_level_is_refused_with_the_reason(
     assert status.ErrorComment.startswith(comment[:60])
 
 
+def test_long_lists_of_uids_are_taken_and_longer_ones_refused(asked: Asked) -> None:
+    """An Implicit VR list has no bound of its own."""
+    others = [f"1.2.{number:040d}1" for number in range(1, 5000)]
+    others = [one.replace(".0", ".1") for one in others]
+    status, found = find(asked.port, "STUDY", {"StudyInstanceUID": "\\".join([*others, STUDY])})
+    assert (status.Status, [one.StudyInstanceUID for one in found]) == (0, [STUDY])
+    status, _ = find(asked.port, "STUDY", {"StudyInstanceUID": "\\".join(["1.2.3"] * 10_001)})
+    assert (status.Status, status.ErrorComment) == (0xA900, "StudyInstanceUID has more than 10000 values")
+
+
 def test_patients_are_found_each_once(asked: Asked) -> None:
     """Patient Root (PS3.4 C.6.1)."""
     status, found = find(
@@ -271,4 +281,4 @@ def test_an_identifier_that_cannot_be_read_is_refused(asked: Asked) -> None:
     broken.add_new(0x00080050, "SH", "a" * 50_000)
     with associated(asked.port, FIND["study"]) as association:
         ((status, _),) = association.send_c_find(broken, FIND["study"])
-    assert (status.Status, status.ErrorComment) == (0xA900, "AccessionNumber has more than 40000 characters")
+    assert (status.Status, status.ErrorComment) == (0xA900, "AccessionNumber has more than 16384 characters")
