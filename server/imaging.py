@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from server.compose import Domain, message_limits
 from server.config import Config
-from server.http import App, listen_on, refuse_exposed
+from server.http import App, listen_on, refuse_exposed, router
 from server.repeating import every
 from server.sharing import Counts, Share
 from server.tracing import Threads
@@ -47,6 +48,18 @@ def local_instances(config: Config, domain: Domain) -> Instances:
     domain.checks["imaging database"] = answers(engine)
     domain.checks["imaging directory"] = can_be_written(config.content_directory("imaging"))
     return instances
+
+
+@contextmanager
+def stored(config: Config) -> Iterator[Domain]:
+    """What is stored and published, for a command: the parts `instances`, `publications` and `steps`, without any actor."""
+    Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    domain = Domain(app=router({}), endpoints={})
+    try:
+        local_instances(config, domain)
+        yield domain
+    finally:
+        domain.close()
 
 
 def dicomweb(

@@ -21,8 +21,21 @@ class _Passed(Exception):
     """A bound is passed; the parser stops."""
 
 
+class _UntilRead:
+    """A transport whose closing waits until the request has come, or its time is up."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol, self._transport = protocol, protocol.transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        self._protocol.close_when_read()
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """Bounds: `connections`, `head_bytes`, `head_fields`, `head_s` (server/config.py)."""
+    """Bounds: `connections`, `head_bytes`, `head_fields`, `head_s` (server/config/sections.py)."""
 
     def __init__(self, *, limits: Limits, **given: Any) -> None:
         super().__init__(**given)
@@ -33,6 +46,8 @@ class BoundedProtocol(HttpToolsProtocol):
         #: What came since the last head, body or message got on, and of a head what is complete. Either may be behind the other.
         self._head_bytes = self._parsed_bytes = 0
         self._got_on = False
+        #: It is answered, and nothing is answered any more.
+        self._closing = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -76,6 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._got_on, self._head_bytes = False, True, 0
         self._stop_timer()
         super().on_headers_complete()
+        self.cycle.transport = _UntilRead(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._got_on, self._head_bytes = True, 0
@@ -85,11 +101,26 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._in_head, self._got_on, self._head_bytes = True, True, 0
         self._stop_timer()
+        if self._closing:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self._in_head:
             # It was answered before it was read: what is left of it must come soon, and is thrown away.
+            self._start_timer()
+
+    def close_when_read(self) -> None:
+        """Closes the connection; while the request still comes, only the sending side at first.
+
+        Closed with bytes unread, the system would take back what the client has not read yet: why it was refused.
+        """
+        too_many = len(self.connections) > self._limits.connections
+        if too_many or self._in_head or self.pipeline or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            self._closing = True
+            self.transport.write_eof()
             self._start_timer()
 
     def send_400_response(self, msg: str) -> None:

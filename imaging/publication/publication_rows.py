@@ -124,7 +124,9 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """A stored study and the state of its publication. `last_at` in seconds since 1970; "" for what there is not.
+    """A study and the state of its publication. `last_at` in seconds since 1970; "" for what there is not.
+
+    `instances` are those that are stored here, or, of a study of the archive, those that are listed.
 
     `document_unique_id` is its manifest, one of `documents` that are published.
     """

@@ -20,6 +20,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    union,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -268,7 +269,7 @@ class Publications:
     # --- for people ---------------------------------------------------------------------------------------------------
 
     def overview(self) -> list[Overview]:
-        """Every stored study, the latest one first."""
+        """Every study that is stored, or was published from an archive, the latest one first."""
         counted = (
             select(
                 instance.c.study_instance_uid,
@@ -288,15 +289,19 @@ class Publications:
                 document.study_instance_uid,
                 func.coalesce(*manifests).label("document_unique_id"),
                 func.count().label("documents"),
+                func.max(document.instances).label("instances"),
             )
             .where(document.state == Standing.PUBLISHED)
             .group_by(document.study_instance_uid)
             .subquery()
         )
-        of_study = counted.c.study_instance_uid
+        every = union(select(counted.c.study_instance_uid), select(arrival.c.study_instance_uid)).subquery()
+        of_study = every.c.study_instance_uid
         statement = (
             select(
-                counted,
+                of_study,
+                func.coalesce(counted.c.patient_id, "").label("patient_id"),
+                func.coalesce(counted.c.instances, published.c.instances, 0).label("instances"),
                 func.coalesce(arrival.c.last_at, 0.0).label("last_at"),
                 func.coalesce(arrival.c.state, Study.WAITING).label("state"),
                 func.coalesce(published.c.document_unique_id, "").label("document_unique_id"),
@@ -304,6 +309,7 @@ class Publications:
                 func.coalesce(arrival.c.tries, 0).label("tries"),
                 func.coalesce(arrival.c.reason, "").label("reason"),
             )
+            .outerjoin(counted, counted.c.study_instance_uid == of_study)
             .outerjoin(arrival, arrival.c.study_instance_uid == of_study)
             .outerjoin(published, published.c.study_instance_uid == of_study)
             .order_by(arrival.c.last_at.desc(), of_study)

@@ -379,7 +379,8 @@ class UpperLayer(DULServiceProvider):
             self.woken.close()
             self._waking.close()
             # Nobody waits for a request for an association any more.
-            self.to_user_queue.put(None)  # type: ignore[arg-type]
+            waiting: Any = self.to_user_queue
+            waiting.put(None)
 
 
 class _Handler(RequestHandler):

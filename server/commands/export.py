@@ -64,28 +64,24 @@ def _exported(
     """What was written, and why what was not."""
     from imaging.nifti import NiftiError
     from imaging.nifti import export as export_nifti
-    from server.compose import Domain
-    from server.http import router
-    from server.imaging import local_instances, transfer
+    from server.imaging import stored, transfer
 
-    Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-    domain = Domain(app=router({}), endpoints={})
-    try:
-        instances = local_instances(config, domain)
-        stored = instances.of_study(study_uid)
-        if not stored:
+    with stored(config) as domain:
+        instances = domain.parts["instances"]
+        of_study = instances.of_study(study_uid)
+        if not of_study:
             raise Refused(f"no instance of study {study_uid} is stored")
         out.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, str | int]] = []
         failed: list[str] = []
         if fhir is not None:
-            rows.append(_fhir(config, stored, fhir, out / f"{study_uid}.json"))
+            rows.append(_fhir(config, of_study, fhir, out / f"{study_uid}.json"))
         if nifti:
             giving = transfer(config, domain, instances.staging)
-            chosen = series or tuple(dict.fromkeys(one.series_instance_uid for one in stored))
+            chosen = series or tuple(dict.fromkeys(one.series_instance_uid for one in of_study))
             with show.progress("converting", len(chosen), unit="series") as step:
                 for uid in chosen:
-                    of_series = [one for one in stored if one.series_instance_uid == uid]
+                    of_series = [one for one in of_study if one.series_instance_uid == uid]
                     try:
                         files = export_nifti(of_series, out, given=giving.given)
                     except NiftiError as error:
@@ -94,8 +90,6 @@ def _exported(
                         rows += [{"file": str(one), "of": uid, "bytes": one.stat().st_size} for one in files]
                     step()
         return rows, failed
-    finally:
-        domain.close()
 
 
 def _fhir(config: Config, stored: list[Instance], release: str, path: Path) -> dict[str, str | int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,14 @@ import click
 
 from server import show
 from server.commands.documents import finish, spooling, write
-from server.config import Config, load
+from server.config import load
 from server.options import Refused, config_option, json_option, url_option, worded
 from xds.messages import DocumentRequest, ImagingRequest, Retrieved, SeriesRequest, StudyRequest
 from xds.values import Identifier
 
 if TYPE_CHECKING:
     from imaging.instances import Instances
+    from imaging.publication.publication_rows import Published
     from imaging.publication.publications import Publications
     from imaging.receiving.ingest import LoadReport
 
@@ -36,34 +37,22 @@ TRANSFER_SYNTAXES = (
 )
 
 
-def _stored(config: Config) -> tuple[Instances, Publications]:
-    """What the source of a configuration has stored, and published."""
-    from server.compose import Domain
-    from server.http import router
-    from server.imaging import local_instances
-
-    Path(config.server.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-    domain = Domain(app=router({}), endpoints={})
-    return local_instances(config, domain), domain.parts["publications"]
-
-
 #: What a picture is made of.
 _PLAIN = TRANSFER_SYNTAXES[:2]
 
 
-def load_folder(config: Config, folder: Path) -> tuple[Instances, Publications, LoadReport]:
-    """The report of loading a folder into the source of a configuration."""
+def load_folder(instances: Instances, folder: Path) -> LoadReport:
+    """The report of loading a folder into a source."""
     from imaging.receiving.ingest import files_below
     from imaging.receiving.ingest import load as load_files
 
-    instances, publications = _stored(config)
     total = sum(1 for _ in files_below([folder]))
     with show.progress("loading", total) as step:
         report = load_files([folder], instances=instances, progress=lambda path: step())
     if not report.instances:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in report.refused[:3]) or "no DICOM file"
         raise Refused(f"{folder}: nothing loaded ({reasons})")
-    return instances, publications, report
+    return report
 
 
 @click.command("load")
@@ -77,7 +66,10 @@ def load_command(folder: Path, config_path: Path | None, json_output: bool) -> N
     \b
     xdsi load /mnt/cd --config xdsi.toml
     """
-    _, _, report = load_folder(load(config_path), folder)
+    from server.imaging import stored
+
+    with stored(load(config_path)) as domain:
+        report = load_folder(domain.parts["instances"], folder)
     studies = sorted({one.study_instance_uid for one in report.instances})
     refused = [f"{path}: {reason}" for path, reason in report.refused]
     if json_output:
@@ -121,10 +113,11 @@ def publish(
     xdsi publish /mnt/cd --patient 'p100^^^&1.2.3.4&ISO' --source-patient 'MRN7^^^&1.2.3.11&ISO'
     xdsi publish --study 1.2.840.99.1 --config xdsi.toml
     """
-    from imaging.publication.documents import in_order, manifest_of
+    from imaging.publication.documents import in_order
     from registry.client import client as registry_client
     from repository.client import client
     from server.compose import soap_client
+    from server.imaging import stored
     from server.publishing import publisher
 
     config = load(config_path)
@@ -133,39 +126,42 @@ def publish(
     for option, value in (("--patient", patient), ("--source-patient", source_patient)):
         if value and (fault := Identifier(value).fault):
             raise Refused(f"{option}: {value!r} {fault}")
-    if folder is not None:
-        instances, publications, report = load_folder(config, folder)
-        chosen = study or tuple(dict.fromkeys(one.study_instance_uid for one in report.instances))
-    else:
-        instances, publications = _stored(config)
-        chosen = study
     rows: list[dict[str, object]] = []
     shown: list[tuple[object, ...]] = []
-    with spooling() as spool, show.progress("publishing", len(chosen), unit="studies") as step:
+    with stored(config) as domain, spooling() as spool:
+        instances = domain.parts["instances"]
+        chosen = study
+        if folder is not None:
+            report = load_folder(instances, folder)
+            chosen = study or tuple(dict.fromkeys(one.study_instance_uid for one in report.instances))
         provide, _ = client(soap_client(repository, spool))
         update = registry_client(soap_client(registry, spool)).update
-        source = publisher(config, instances, publications, provide=provide, update=update)
+        source = publisher(config, instances, domain.parts["publications"], provide=provide, update=update)
         assert source is not None
-        for uid in chosen:
-            made = in_order(source.publish(uid, patient_id=patient, source_patient_id=source_patient))
-            rows.append(
-                {
-                    "study": uid,
-                    "manifest": manifest_of(made),
-                    "instances": max((one.instances for one in made), default=0),
-                    "documents": [
-                        {"document": one.key, "unique_id": one.document_unique_id, "instances": one.instances}
-                        for one in made
-                    ],
-                }
-            )
-            kinds = [(uid, one.key.partition(":")[0], one.document_unique_id, one.instances) for one in made]
-            shown += kinds or [(uid, "", "", 0)]
-            step()
+        with show.progress("publishing", len(chosen), unit="studies") as step:
+            for uid in chosen:
+                made = in_order(source.publish(uid, patient_id=patient, source_patient_id=source_patient))
+                rows.append(_row(uid, made))
+                kinds = [(uid, one.key.partition(":")[0], one.document_unique_id, one.instances) for one in made]
+                shown += kinds or [(uid, "", "", 0)]
+                step()
     if json_output:
         show.as_json(rows)
     else:
         show.as_table("published", ("study", "document", "unique id", "instances"), shown)
+
+
+def _row(study: str, made: Sequence[Published]) -> dict[str, object]:
+    from imaging.publication.documents import manifest_of
+
+    return {
+        "study": study,
+        "manifest": manifest_of(made),
+        "instances": max((one.instances for one in made), default=0),
+        "documents": [
+            {"document": one.key, "unique_id": one.document_unique_id, "instances": one.instances} for one in made
+        ],
+    }
 
 
 @click.command()
@@ -179,20 +175,22 @@ def publish(
 @json_option
 @worded
 def studies(give_up: str | None, config_path: Path | None, registry: str, json_output: bool) -> None:
-    """List the stored studies, and the state of their publication.
+    """List the studies that are stored or published, and the state of their publication.
 
     \b
     xdsi studies --config xdsi.toml --json
     xdsi studies --config xdsi.toml --give-up 1.2.840.99.1
     """
     from imaging.publication.rejections import see_arrivals
+    from server.imaging import stored
 
     config = load(config_path)
-    instances, publications = _stored(config)
-    if give_up:
-        _give_up(give_up, publications, config.imaging.registry_url or registry)
-    see_arrivals(instances, publications)
-    found = publications.overview()
+    with stored(config) as domain:
+        publications = domain.parts["publications"]
+        if give_up:
+            _give_up(give_up, publications, config.imaging.registry_url or registry)
+        see_arrivals(domain.parts["instances"], publications)
+        found = publications.overview()
     rows = [
         {
             "study": one.study_instance_uid,
@@ -210,7 +208,9 @@ def studies(give_up: str | None, config_path: Path | None, registry: str, json_o
         show.as_json(rows)
     else:
         columns = ("study", "patient", "instances", "last arrival", "state", "manifest", "documents", "reason")
-        show.as_table(f"{len(rows):,} stored", columns, [tuple(row.values()) for row in rows])
+        show.as_table(
+            f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}", columns, [tuple(row.values()) for row in rows]
+        )
 
 
 def _give_up(study: str, publications: Publications, registry: str) -> None:

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from server.embedded import serving
 from tests.conftest import configured
-from tests.dicomweb import STUDY, Answer, ask, ct, encoded, read
+from tests.dicomweb import STUDY, Answer, ask, ct, encoded, read, rejection_note
 
 FHIR = "application/fhir+json"
 #: Modality and day of each further study, whose UIDs end in 101, 102 ...
@@ -38,6 +38,9 @@ def fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             (only,) = ct(1, study_instance_uid=uid, series_instance_uid=f"{uid}.1", accession_number=f"B{number}")
             issued = {"IssuerOfAccessionNumberSequence": [issuer("1.2.3.9")]} if number == 103 else {}
             instances.add_bytes(changed(only, Modality=modality, StudyDate=day, **issued))
+        (gone,) = ct(1, study_instance_uid=f"{STUDY}109", series_instance_uid=f"{STUDY}109.1", accession_number="B109")
+        instances.add_bytes(gone)
+        instances.add_bytes(rejection_note([read(gone)]))
         yield served.endpoints["fhir"]
 
 
@@ -83,6 +86,7 @@ def test_a_study_is_read_in_the_release_that_is_asked_for(fhir: str, accept: str
         (f"_id={STUDY}102", [102]),
         (f"identifier=urn:dicom:uid|urn:oid:{STUDY}101", [101]),
         ("identifier=B103", [103]),
+        ("identifier=B109", [109]),
         ("identifier=|B103", [103]),
         # An issuer that the images name is compared; where they name none, any will do.
         ("identifier=urn:oid:1.2.3.9|B103", [103]),
@@ -103,6 +107,13 @@ def test_studies_are_searched_for(fhir: str, query: str, expected: list[int]) ->
     assert found(ask(f"{fhir}/ImagingStudy?{query}")) == [f"{STUDY}{number}" for number in expected]
 
 
+def test_what_is_rejected_is_not_in_a_study(fhir: str) -> None:
+    """As in DICOMweb, the note is."""
+    resource = ask(f"{fhir}/ImagingStudy/{STUDY}109").json
+    assert resource["numberOfInstances"] == 1
+    assert [one["modality"]["code"] for one in resource["series"]] == ["KO"]
+
+
 def test_pages_follow_one_another_and_end(fhir: str) -> None:
     url: str | None = f"{fhir}/ImagingStudy?_count=2&patient:identifier=MRN7"
     pages = []
@@ -110,8 +121,8 @@ def test_pages_follow_one_another_and_end(fhir: str) -> None:
         answer = ask(url)
         pages.append(found(answer))
         url = next((one["url"] for one in answer.json["link"] if one["relation"] == "next"), None)
-    assert [len(page) for page in pages] == [2, 2]
-    assert len({uid for page in pages for uid in page}) == 4
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert len({uid for page in pages for uid in page}) == 5
     bundle = ask(f"{fhir}/ImagingStudy?_count=1", f"{FHIR}; fhirVersion=5.0")
     assert r5_bundle.Bundle.model_validate_json(bundle.body).entry[0].resource.id
 

@@ -5,7 +5,6 @@ ITI TF-2 3.42.4.1.3, ITI TF-3 4.2.2 and 4.2.3.4.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -19,14 +18,13 @@ from benchmarks.registries import (
     link,
     new_uuid,
     on_demand_submission,
-    opened,
     own_id,
     related,
     valid,
     with_links,
 )
 from registry.iti18_stored_query import stored_query
-from registry.store import Footprint, Store
+from registry.store import Footprint
 from xds.metadata import Association, DocumentEntry, Extra, Folder, Slot, SubmissionSet, has_member
 from xds.queries import FindFolders
 from xds.values import Sha1, Size, Timestamp
@@ -35,18 +33,6 @@ from xds.vocabulary import EMPTY_SHA1, ON_DEMAND, STABLE, AssociationType, Statu
 RPLC, XFRM, APND = AssociationType.RPLC, AssociationType.XFRM, AssociationType.APND
 XFRM_RPLC, SIGNS = AssociationType.XFRM_RPLC, AssociationType.SIGNS
 HAS_MEMBER, IS_SNAPSHOT_OF = AssociationType.HAS_MEMBER, AssociationType.IS_SNAPSHOT_OF
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
 
 
 def status(registry: Registry, entry_uuid: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +17,12 @@ from benchmarks.registries import (
     into_folder,
     new_uuid,
     on_demand_submission,
-    opened,
     related,
     valid,
     with_links,
 )
 from registry.iti18_stored_query import stored_query
 from registry.rules_attributes import OF_BYTES, REQUIRED
-from registry.store import Store
 from schemas.attributes import camel_case
 from xds.metadata import Association, DocumentEntry
 from xds.queries import FindDocuments
@@ -34,18 +31,6 @@ from xds.vocabulary import ON_DEMAND, STABLE, AssociationType, Status
 
 RPLC, XFRM, APND = AssociationType.RPLC, AssociationType.XFRM, AssociationType.APND
 BYTES: dict[str, Any] = {"creation_time": Timestamp("2024"), "hash": Sha1("a" * 40), "size": Size("5")}
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
 
 
 def registered(registry: Registry, **changes: Any) -> DocumentEntry:

@@ -5,20 +5,10 @@ What goes together and what is refused is in test_metadata_removal.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from lxml import etree
 
-from benchmarks.registries import (
-    Registry,
-    dump,
-    new_uuid,
-    opened,
-    related,
-    together,
-    valid,
-)
+from benchmarks.registries import Registry, dump, new_uuid, related, together, valid
 from registry.iti62_remove import MAX_OBJECTS, remove
 from registry.store import Footprint, Store, Unit
 from schemas import catalog, lcm
@@ -68,13 +58,6 @@ class Removing(Registry):
         """The association that leads from the one to the other."""
         (found,) = (one for one in self.of(Association) if (one.source_object, one.target_object) == (source, target))
         return found.entry_uuid
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,21 +5,14 @@ What a link change does by itself is in test_link_change.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from benchmarks.registries import (
-    Registry,
-    dump,
-    new_uuid,
-    opened,
-    together,
-    valid,
-)
+from benchmarks.registries import Registry, dump, new_uuid, opened, together, valid
 from registry import rules
 from registry.iti18_stored_query import stored_query
 from registry.iti57_update import update
@@ -71,13 +64,6 @@ class Linked(Registry):
         """The Approved version of a logical object that its new patient, p2, has now."""
         (found,) = (one for one in self.found(to or self.p2, APPROVED) if one.logical_id == old.logical_id)
         return found
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Numbers in brackets are those of the conformance tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,17 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.messages import submission
-from benchmarks.registries import (
-    Registry,
-    dump,
-    into_folder,
-    new_uuid,
-    opened,
-    related,
-    together,
-    valid,
-    with_links,
-)
+from benchmarks.registries import Registry, dump, into_folder, new_uuid, opened, related, together, valid, with_links
 from registry.iti18_stored_query import stored_query
 from registry.iti57_update import update
 from registry.iti64_link_change import SOURCE_ID, change_link
@@ -93,13 +82,6 @@ class Linked(Registry):
 
 def of_source(patient_id: Identifier, source: Identifier = L1) -> Submission:
     return valid(patient_id, source_patient_id=source)
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Numbers in brackets are those of the conformance tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -115,13 +115,6 @@ class Removing(Registry):
             self.remove(ids)
         assert dump(self.store) == before
         return [(str(problem.code), problem.context) for problem in failure.value.problems]
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
 
 
 @pytest.fixture

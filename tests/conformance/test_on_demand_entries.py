@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from benchmarks.registries import (
     link,
     new_uuid,
     on_demand_submission,
-    opened,
     related,
     valid,
     with_links,
@@ -36,7 +35,6 @@ from registry.iti18_stored_query import stored_query
 from registry.iti57_update import update
 from registry.patients import merge_patients
 from registry.service import REGISTER, REGISTER_ON_DEMAND
-from registry.store import Store
 from schemas import lcm, rim
 from server.compose import soap_client
 from server.config import load
@@ -62,18 +60,6 @@ from xds.vocabulary import ON_DEMAND, STABLE, AssociationType, Status
 RPLC, XFRM_RPLC, SNAPSHOT = AssociationType.RPLC, AssociationType.XFRM_RPLC, AssociationType.IS_SNAPSHOT_OF
 BOTH = (str(Status.APPROVED), str(Status.DEPRECATED))
 REFERENCE = ReferenceId("17^^^&1.2.3&ISO^urn:ihe:iti:xds:2013:order")
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def registry(store: Store) -> Registry:
-    return Registry(store)
 
 
 def asked(registry: Registry, query: StoredQuery) -> list[DocumentEntry]:

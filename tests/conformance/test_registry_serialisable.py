@@ -60,13 +60,6 @@ Race = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def processes(module_database: str, store: Store) -> Iterator[Processes]:
     made = Processes(module_database, RACERS)
     yield made

@@ -5,7 +5,6 @@ Numbers in brackets are those of the conformance tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -69,13 +68,6 @@ class Iti92(Updating):
 
     def document(self, **changes: Any) -> DocumentEntry:
         return self.registered(valid(self.p1, **changes))
-
-
-@pytest.fixture(scope="module")
-def store(module_database: str) -> Iterator[Store]:
-    made = opened(module_database)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -257,6 +257,15 @@ def test_what_is_left_of_a_refused_message_is_not_read_for_ever(raw: Callable[[]
     assert closed
 
 
+def test_a_client_that_closes_after_each_message_reads_why_it_is_refused(raw: Callable[[], Raw]) -> None:
+    """It goes on sending, and reads only then: were the connection closed with bytes unread, the answer would be taken back."""
+    connection = raw().send(HEAD + b"Connection: close\r\nContent-Length: 20000000\r\n\r\n")
+    for _ in range(20):
+        connection.send(bytes(1_000_000))
+    assert "the message is larger than the limit of 1500000 bytes" in connection.answer()
+    assert connection.is_closed()
+
+
 def test_more_connections_than_the_limit_are_told_so_and_the_others_served(raw: Callable[[], Raw]) -> None:
     request = b"GET /repository?wsdl HTTP/1.1\r\nHost: x\r\n\r\n"
     connections = [raw() for _ in range(LIMITS["connections"])]  # type: ignore[call-overload]
