@@ -211,9 +211,9 @@ def compose(config: Config, base_url: str, *, listen: bool = True, dimse: Shared
             # It ends before the databases are closed.
             domain.closing.insert(0, every(config.imaging.publish_interval_s, publish, name="publication"))
             watch_folder(config, domain, instances)
-        if listen or dimse is not None:
-            receive_dimse(config, domain, instances, dimse)
         rejected = partial(rejections.rejected, instances=instances, publications=publications)
+        if listen or dimse is not None:
+            receive_dimse(config, domain, instances, transferring, rejected, dimse)
         behind = archive(config, instances.staging)
         fetching = fetch(config, domain, behind) if behind else None
         there = Behind(behind, fetching, reading=instances.reading, rejected=rejected) if behind and fetching else None

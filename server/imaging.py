@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from imaging.pixels.transfer import Transfer
     from imaging.publication.mapping import ImagingDefaults
     from imaging.publication.rejections import Rejected
+    from imaging.query_retrieve.service import QueryRetrieve
     from imaging.receiving.arrivals import SharedPort
 
 
@@ -221,8 +222,15 @@ def dimse_port(config: Config) -> DimsePort | None:
     return DimsePort(listening, Counts(config.server.workers))
 
 
-def receive_dimse(config: Config, domain: Domain, instances: Instances, shared: SharedPort | None) -> None:
-    """Receives images over DIMSE: on a port of this process, or with others on one that is shared."""
+def receive_dimse(
+    config: Config,
+    domain: Domain,
+    instances: Instances,
+    transferring: Transfer,
+    rejected: Rejected,
+    shared: SharedPort | None,
+) -> None:
+    """Receives images over DIMSE, and gives them: on a port of this process, or with others on one that is shared."""
     from imaging.publication.rad68_provide import new_uid
     from imaging.receiving.mpps import Mpps
     from imaging.receiving.storage_commitment import Commitment, Peer
@@ -257,10 +265,33 @@ def receive_dimse(config: Config, domain: Domain, instances: Instances, shared: 
         ),
         commitment=commitment,
         mpps=Mpps(domain.parts["steps"], new_uid) if settings.mpps else None,
+        query_retrieve=query_retrieve(config, ae_title, instances, transferring, rejected),
         shared=shared,
     )
     scp.start()
     domain.listeners.append(scp)
+
+
+def query_retrieve(
+    config: Config, ae_title: str, instances: Instances, transferring: Transfer, rejected: Rejected
+) -> QueryRetrieve | None:
+    """What answers C-FIND, C-MOVE and C-GET, if the configuration wants that."""
+    from imaging.query_retrieve.service import QueryRetrieve, Settings
+
+    settings = config.imaging
+    if not settings.query_retrieve:
+        return None
+    return QueryRetrieve(
+        instances,
+        transferring,
+        rejected,
+        Settings(
+            ae_title=ae_title,
+            peers=settings.peers,
+            max_results=settings.max_results,
+            timeout_s=settings.dimse_message_s,
+        ),
+    )
 
 
 def watch_folder(config: Config, domain: Domain, instances: Instances) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, select
 from imaging.archive import LEVELS, UID_KEYWORDS, UID_TAGS, Archive, Fetched, Level, Matches, Search, text
 from imaging.archive.fetching import Fetch, Place
 from imaging.dicom_json import Json
-from imaging.dicomweb.matching import KEYS
 from imaging.dicomweb.resources import Refusal
+from imaging.matching import KEYS
 from imaging.publication import publication_tables
 from imaging.publication.rejections import Rejected
 from imaging.tables import instance

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from sqlalchemy import ColumnElement, Engine, Select, and_, func, select
+from sqlalchemy import Engine, Select, func, select
 
-from imaging import dicom_json
+from imaging import dicom_json, searching
 from imaging.archive import LEVELS, UID_KEYWORDS, UID_TAGS, Level, text
 from imaging.dicomweb.behind import IS_HERE, Behind
-from imaging.dicomweb.matching import KEYS, condition
 from imaging.dicomweb.resources import JSON, Handler, Refusal, Request, json_array, one_of, warning
-from imaging.index import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
-from imaging.publication import publication_tables
+from imaging.matching import KEYS, UnusableKey, condition
 from imaging.publication.rejections import Rejected
-from imaging.tables import described_instance, instance, series, study
+from imaging.searching import ANSWERED, Counts
+from imaging.tables import instance, series, study
 from soap.replying import HttpReply
 
 _MAX_OFFSET = 2**31 - 1
-_CHUNK_UIDS = 500
 #: These are answered only where they are asked for.
 _EXTRA = frozenset(
     f"{tag_for_keyword(keyword):08X}"
@@ -32,9 +29,6 @@ _EXTRA = frozenset(
         *("ProtocolName", "ImageType", "ContentDate", "ContentTime", "AcquisitionNumber"),
     )
 )
-
-
-_NOT_REJECTED = instance.c.sop_instance_uid.not_in(select(publication_tables.rejected.c.sop_instance_uid))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +57,7 @@ def search(
         with reading.connect() as connection:
             rows = connection.execute(statement.limit(query.limit + 1).offset(query.offset)).all()
             more, rows = len(rows) > query.limit, rows[: query.limit]
-            counts = _counts(connection.execute, level, rows)
+            counts = searching.counts(connection.execute, rows)
             skipped = 0
             if behind and not rows and query.offset:
                 skipped = (
@@ -172,7 +166,10 @@ def _key(name: str, level: Level, request: Request) -> str:
 
 
 def _statement(level: Level, request: Request, query: _Query, behind: Behind | None) -> Select[Any]:
-    conditions = [condition(keyword, value, query.fuzzy) for keyword, value in query.matching if value]
+    try:
+        conditions = [condition(keyword, value, query.fuzzy) for keyword, value in query.matching if value]
+    except UnusableKey as error:
+        raise Refusal(400, str(error)) from None
     if behind:
         of_here = select(instance.c.study_instance_uid).where(IS_HERE).correlate(None)
         conditions.append(study.c.study_instance_uid.in_(of_here))
@@ -180,75 +177,17 @@ def _statement(level: Level, request: Request, query: _Query, behind: Behind | N
         conditions.append(study.c.study_instance_uid == request.place["study"])
     if "series" in request.place:
         conditions.append(series.c.series_instance_uid == request.place["series"])
-    columns: list[ColumnElement[Any]] = [study.c.study_instance_uid, study.c.attributes.label("study_attributes")]
-    source: Any = study
-    # In each order the first column is that of an index, so that not everything is sorted for a page. The newest study is the first.
-    order: list[ColumnElement[Any]] = [study.c.study_date.desc(), study.c.study_instance_uid.desc()]
-    if level != "study":
-        source = study.join(series, series.c.study_instance_uid == study.c.study_instance_uid)
-        columns += [series.c.series_instance_uid, series.c.attributes.label("series_attributes")]
-        order = [series.c.study_instance_uid, series.c.series_number, series.c.series_instance_uid]
-    if level == "instance":
-        same = and_(
-            instance.c.study_instance_uid == series.c.study_instance_uid,
-            instance.c.series_instance_uid == series.c.series_instance_uid,
-        )
-        of_it = described_instance.c.sop_instance_uid == instance.c.sop_instance_uid
-        source = source.join(instance, same).join(described_instance, of_it)
-        columns += [instance.c.sop_instance_uid, instance.c.transfer_syntax_uid]
-        columns.append(described_instance.c.attributes.label("instance_attributes"))
-        order = [instance.c.study_instance_uid, instance.c.series_number, instance.c.series_instance_uid]
-        order += [instance.c.instance_number, instance.c.sop_instance_uid]
-        conditions.append(_NOT_REJECTED)
-    return select(*columns).select_from(source).where(*conditions).order_by(*order)
+    return searching.matches(level, conditions)
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """Of the studies and series of an answer: modalities, how many series, how many instances (by study, series)."""
-
-    modalities: dict[str, list[str]]
-    series: dict[str, int]
-    instances: dict[tuple[str, str], int]
-    of_studies: dict[str, int]
-
-
-def _counts(execute: Callable[[Select[Any]], Any], level: Level, rows: Sequence[Any]) -> _Counts:
-    counts = _Counts({}, {}, {}, {})
-    uids = list(dict.fromkeys(row.study_instance_uid for row in rows))
-    for start in range(0, len(uids), _CHUNK_UIDS):
-        some = uids[start : start + _CHUNK_UIDS]
-        by_study = series.c.study_instance_uid.in_(some)
-        for uid, modality in execute(select(series.c.study_instance_uid, series.c.modality).where(by_study)):
-            counts.series[uid] = counts.series.get(uid, 0) + 1
-            known = counts.modalities.setdefault(uid, [])
-            if modality and modality not in known:
-                known.append(modality)
-        keys = (instance.c.study_instance_uid, instance.c.series_instance_uid)
-        counted = select(*keys, func.count()).where(keys[0].in_(some), _NOT_REJECTED).group_by(*keys)
-        for uid, series_uid, number in execute(counted):
-            counts.instances[uid, series_uid] = number
-            counts.of_studies[uid] = counts.of_studies.get(uid, 0) + number
-    return counts
-
-
-def _answer(level: Level, row: Any, counts: _Counts, include: frozenset[str], base: str) -> dicom_json.Json:
-    """One match: its own attributes, those of what it belongs to, and what was counted (PS3.18 tables 10.6.3-3 to -5)."""
-    uid = row.study_instance_uid
-    url = f"{base}/studies/{uid}"
-    found = dict(json.loads(row.study_attributes))
-    found["00080061"] = dicom_json.texts("CS", sorted(counts.modalities.get(uid, [])))
-    found["00201206"] = dicom_json.texts("IS", [counts.series.get(uid, 0)])
-    found["00201208"] = dicom_json.texts("IS", [counts.of_studies.get(uid, 0)])
+def _answer(level: Level, row: Any, counts: Counts, include: frozenset[str], base: str) -> dicom_json.Json:
+    """One match (PS3.18 tables 10.6.3-3 to -5)."""
+    url = f"{base}/studies/{row.study_instance_uid}"
     if level != "study":
         url += f"/series/{row.series_instance_uid}"
-        found |= json.loads(row.series_attributes)
-        found["00201209"] = dicom_json.texts("IS", [counts.instances.get((uid, row.series_instance_uid), 0)])
     if level == "instance":
         url += f"/instances/{row.sop_instance_uid}"
-        found |= json.loads(row.instance_attributes)
-        found["00083002"] = dicom_json.texts("UI", [row.transfer_syntax_uid])
-    found["00080056"] = dicom_json.texts("CS", ["ONLINE"])
+    found = searching.attributes(level, row, counts)
     found["00081190"] = dicom_json.texts("UR", [url])
     return _shown(found, include)
 
@@ -276,11 +215,4 @@ def _shown(found: dicom_json.Json, include: frozenset[str]) -> dicom_json.Json:
 
 
 #: What includefield may ask for and get.
-_ANSWERED = frozenset(
-    f"{tag_for_keyword(keyword):08X}"
-    for keyword in (
-        *(*STUDY_ATTRIBUTES, *SERIES_ATTRIBUTES, *INSTANCE_ATTRIBUTES, "SpecificCharacterSet", "RetrieveURL"),
-        *("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"),
-        *("NumberOfSeriesRelatedInstances", "InstanceAvailability", "AvailableTransferSyntaxUID"),
-    )
-)
+_ANSWERED = frozenset(f"{tag_for_keyword(keyword):08X}" for keyword in (*ANSWERED["instance"], "RetrieveURL"))

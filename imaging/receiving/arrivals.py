@@ -1,6 +1,6 @@
 """What pynetdicom is made to do in our way: data sets go straight into files, and sockets, messages and queues have bounds.
 
-Nothing else of this program depends on how pynetdicom is made inside.
+Beside it only imaging/archive/association.py and imaging/query_retrieve depend on how pynetdicom is made inside.
 """
 
 from __future__ import annotations
@@ -358,7 +358,8 @@ class UpperLayer(DULServiceProvider):
             one.setblocking(False)
 
     def send_pdu(self, primitive: Any) -> None:
-        """Gives something to the connection."""
+        """Gives something to the connection, which is idle no more."""
+        self._idle_timer.restart()
         super().send_pdu(primitive)
         with suppress(OSError):
             self._waking.send(b"!")

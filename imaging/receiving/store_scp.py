@@ -24,6 +24,7 @@ from pynetdicom.sop_class import uid_to_service_class
 from database.connections import DatabaseLost, is_full
 from imaging.instances import DifferentInstance, InstanceError, Instances, read_header
 from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from imaging.query_retrieve.service import QueryRetrieve, take_roles
 from imaging.receiving.arrivals import Arrival, Bounds, Messages, Server, SharedPort
 from imaging.receiving.mpps import MODALITY_PERFORMED_PROCEDURE_STEP, Mpps
 from imaging.receiving.storage_commitment import STORAGE_COMMITMENT, Commitment
@@ -79,10 +80,11 @@ class StoreScp:
         *,
         commitment: Commitment,
         mpps: Mpps | None = None,
+        query_retrieve: QueryRetrieve | None = None,
         shared: SharedPort | None = None,
     ) -> None:
         self._instances, self._settings, self._commitment = instances, settings, commitment
-        self._mpps, self._shared = mpps, shared
+        self._mpps, self._query_retrieve, self._shared = mpps, query_retrieve, shared
         self.port = settings.port
         self._directory = instances.staging / "dimse" / str(os.getpid())
         self._ae = _application_entity(settings)
@@ -102,6 +104,7 @@ class StoreScp:
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_N_ACTION, self._commitment.take),
                 *([(evt.EVT_N_CREATE, self._mpps.create), (evt.EVT_N_SET, self._mpps.set)] if self._mpps else []),
+                *(self._query_retrieve.handlers if self._query_retrieve else []),
                 (evt.EVT_CONN_CLOSE, _drop),
                 (evt.EVT_ABORTED, _drop),
             ],
@@ -140,13 +143,15 @@ class StoreScp:
         """Says what is supported of that which this peer proposes, and that it is storage (PS3.7 D.3.3.6)."""
         association = event.assoc
         proposed = _proposed(association.requestor.requested_contexts, unknown=self._settings.unknown)
+        storage = [build_context(uid, syntaxes) for uid, syntaxes in proposed.items() if syntaxes]
+        asking = self._query_retrieve
         association.acceptor.supported_contexts = [
             build_context(_VERIFICATION),
             build_context(STORAGE_COMMITMENT),
             *([build_context(MODALITY_PERFORMED_PROCEDURE_STEP)] if self._mpps else []),
-            *(build_context(uid, syntaxes) for uid, syntaxes in proposed.items() if syntaxes),
+            *([*asking.contexts(), *take_roles(storage)] if asking else storage),
         ]
-        return {UID(uid): _as_storage(uid) for uid in proposed}
+        return {UID(uid): _as_storage(uid) for uid in proposed} | (asking.services() if asking else {})
 
     def _store(self, event: evt.Event) -> Dataset:
         """Stores the data set of a C-STORE; its status, with a comment that says what is wrong."""

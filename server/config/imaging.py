@@ -100,7 +100,10 @@ class Imaging:
     dimse_message_s: float = key(30.0, "longest time for one PDU to come, and for a peer to answer, in seconds")
     dimse_peers: str = key(
         "",
-        "where the reports of storage commitment go: AET=host:port, comma-separated; else only on the same association",
+        "where peers are, for C-MOVE and reports of storage commitment (else on the same association): AET=host:port, comma-separated",
+    )
+    query_retrieve: bool = key(
+        False, "answer C-FIND, C-GET, and C-MOVE to dimse_peers, on dimse_port; DIMSE knows no users"
     )
     mpps: bool = key(
         False,

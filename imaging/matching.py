@@ -10,7 +10,6 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, and_, false, or_, select, true
 
 from imaging.archive import Level
-from imaging.dicomweb.resources import Refusal
 from imaging.index import date_of, folded_name, time_of
 from imaging.tables import instance, series, study
 from xds.values import is_oid
@@ -18,6 +17,10 @@ from xds.values import is_oid
 _MAX_WORDS = 20
 _MAX_ASTERISKS = 8
 _MAX_CODES = 500
+
+
+class UnusableKey(ValueError):
+    """A value by which an attribute cannot be searched for, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ KEYS = {
 
 
 def condition(keyword: str, value: str, fuzzy: bool) -> ColumnElement[bool]:
-    """Whether an attribute, which is one of KEYS, has the value. Refusal for a value that it cannot have."""
+    """Whether an attribute, which is one of KEYS, has the value. UnusableKey for a value that it cannot have."""
     key = KEYS[keyword]
     compare = _fuzzy if fuzzy and key.kind == "name" else _COMPARISONS[key.kind]
     made = compare(keyword, key.column, value.strip())
@@ -78,10 +81,10 @@ def _text(_: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]
 
 
 def _pattern(value: str) -> str:
-    """For LIKE. Refusal for so many asterisks that comparing would take long."""
+    """For LIKE. UnusableKey for so many asterisks that comparing would take long."""
     value = re.sub(r"\*+", "*", value)
     if value.count("*") > _MAX_ASTERISKS:
-        raise Refusal(400, f"{value[:40]!r} has more than {_MAX_ASTERISKS} asterisks")
+        raise UnusableKey(f"{value[:40]!r} has more than {_MAX_ASTERISKS} asterisks")
     return re.sub(r"[/%_]", r"/\g<0>", value).replace("*", "%").replace("?", "_")
 
 
@@ -100,7 +103,7 @@ def _fuzzy(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElemen
     """Each word is the beginning of a word of the name, whatever the case."""
     words = [word for word in re.split(r"[\s^=,*?]+", folded_name(value)) if word]
     if len(words) > _MAX_WORDS:
-        raise Refusal(400, f"{keyword} has more than {_MAX_WORDS} words")
+        raise UnusableKey(f"{keyword} has more than {_MAX_WORDS} words")
     begins = [
         or_(*(column.like(f"{before}{_pattern(word)}%", escape="/") for before in ("", "%^", "% ", "%=")))
         for word in words
@@ -112,7 +115,7 @@ def _uid(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElement[
     uids = [one.strip() for one in re.split(r"[,\\]", value) if one.strip()]
     for one in uids:
         if not is_oid(one):
-            raise Refusal(400, f"{keyword}: {one[:80]!r} is no UID: at most 64 digits and dots, without wildcards")
+            raise UnusableKey(f"{keyword}: {one[:80]!r} is no UID: at most 64 digits and dots, without wildcards")
     return column.in_(uids) if uids else false()
 
 
@@ -140,7 +143,7 @@ def _range(
     for text, is_end in ((first, False), (last, True)):
         bound = bounds(text)[is_end] if text else ""
         if (text and not bound) or (not first and not last):
-            raise Refusal(400, f"{keyword} is {value[:40]!r}; it must be {form}, or a range of them with a hyphen")
+            raise UnusableKey(f"{keyword} is {value[:40]!r}; it must be {form}, or a range of them with a hyphen")
         if bound:
             conditions.append(column <= bound if is_end else column >= bound)
     return and_(*conditions)
@@ -148,7 +151,7 @@ def _range(
 
 def _integer(keyword: str, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
     if not re.fullmatch(r"[+-]?\d{1,10}", value, re.ASCII) or abs(int(value)) >= 2**31:
-        raise Refusal(400, f"{keyword} is {value[:40]!r}; it must be a whole number of 32 bits, without wildcards")
+        raise UnusableKey(f"{keyword} is {value[:40]!r}; it must be a whole number of 32 bits, without wildcards")
     return column == int(value)
 
 
