@@ -16,8 +16,9 @@ DATA := heudiconv==1.5.1
 demo: .venv/.installed  ## the main job, in front of you
 	$(BIN)/xdsi demo
 
-test: .venv/.installed  ## the whole test suite
-	$(BIN)/python -m pytest
+# Both processes must see the tests in the same order.
+test: .venv/.installed  ## the whole test suite, a module at a time in each of two processes
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
