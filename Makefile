@@ -16,9 +16,8 @@ DATA := heudiconv==1.5.1
 demo: .venv/.installed  ## the main job, in front of you
 	$(BIN)/xdsi demo
 
-# Both processes must see the tests in the same order.
-test: .venv/.installed  ## the whole test suite, a module at a time in each of two processes
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+test: .venv/.installed  ## the whole test suite
+	$(BIN)/python -m pytest
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
