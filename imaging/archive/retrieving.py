@@ -21,12 +21,12 @@ from pynetdicom.presentation import PresentationContext
 
 from imaging.archive import ArchiveError, Fetched, taken
 from imaging.archive.association import PDU_BYTES, PENDING, SUCCESS, Peer, Peering, said
+from imaging.dimse import of_service
 from imaging.receiving.arrivals import Arrival, Server
 
 # Study Root Query/Retrieve (PS3.4 C.6.2).
 _MOVE, _GET = UID("1.2.840.10008.5.1.4.1.2.2.2"), UID("1.2.840.10008.5.1.4.1.2.2.3")
 _VERIFICATION = UID("1.2.840.10008.1.1")
-_STORAGE_SERVICE = UID("1.2.840.10008.4.2")
 # PS3.4 B.2.3.
 _OUT_OF_RESOURCES, _DOES_NOT_MATCH, _CANNOT_UNDERSTAND = 0xA700, 0xA900, 0xC000
 #: The plain ones first.
@@ -212,7 +212,7 @@ def _listening(peering: Peering, destination: Destination, retrieval: Retrieval)
         event.assoc.acceptor.supported_contexts = [
             build_context(uid, list(dict.fromkeys(syntaxes))) for uid, syntaxes in found.items()
         ]
-        return {UID(uid): _as_storage(uid) for uid in found}
+        return {UID(uid): of_service(uid) for uid in found}
 
     ae = AE(peer.calling)
     ae.maximum_associations, ae.maximum_pdu_size = 4, PDU_BYTES
@@ -240,9 +240,3 @@ def _listening(peering: Peering, destination: Destination, retrieval: Retrieval)
         for association in associations:
             association.join(timeout=30)
             association.dul.join(timeout=30)
-
-
-def _as_storage(uid: str) -> SOPClassCommonExtendedNegotiation:
-    item = SOPClassCommonExtendedNegotiation()
-    item.sop_class_uid, item.service_class_uid = UID(uid), _STORAGE_SERVICE
-    return item

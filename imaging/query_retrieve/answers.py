@@ -11,6 +11,7 @@ from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.dsutils import encode
 
+from imaging.dimse import comment_of
 from imaging.query_retrieve.sending import ConnectionEnded, await_room
 
 # PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4.
@@ -24,8 +25,6 @@ DESTINATION_UNKNOWN = 0xA801
 DOES_NOT_MATCH = 0xA900
 SOME_FAILED = 0xB000
 UNABLE_TO_PROCESS = 0xC000
-#: An Error Comment (0000,0902) is LO.
-_MAX_COMMENT = 64
 #: The longest value of an UI in Explicit VR, in bytes.
 _MAX_UIDS_BYTES = 65_534
 
@@ -125,8 +124,7 @@ class Exchange:
         response.AffectedSOPClassUID = request.AffectedSOPClassUID
         response.Status = status
         if comment:
-            plain = comment.encode("ascii", "replace").decode().replace("\\", "/")
-            response.ErrorComment = plain[:_MAX_COMMENT]  # type: ignore[assignment]  # pynetdicom says that it is None
+            response.ErrorComment = comment_of(comment)  # type: ignore[assignment]  # pynetdicom says that it is None
         if tally is not None and not isinstance(response, C_FIND):
             if status in (PENDING, CANCELLED):
                 response.NumberOfRemainingSuboperations = tally.remaining

@@ -19,6 +19,7 @@ from pynetdicom.service_class import ServiceClass
 from pynetdicom.sop_class import _SERVICE_CLASSES
 
 from imaging.archive.association import Peer
+from imaging.dimse import of_service
 from imaging.instances import Instance, Instances
 from imaging.pixels.transfer import Transfer
 from imaging.publication.rejections import Rejected
@@ -91,7 +92,7 @@ class QueryRetrieve:
 
     def services(self) -> dict[UID, SOPClassCommonExtendedNegotiation]:
         """By which pynetdicom gives these requests to us."""
-        return {uid: _as_ours(uid) for uid in MODELS}
+        return {uid: of_service(uid, _SERVICE) for uid in MODELS}
 
     def _find(self, event: evt.Event) -> None:
         self._answered(event, self._found)
@@ -189,9 +190,3 @@ def _read(exchange: Exchange, root: Root) -> Asked:
     except Exception:  # readers raise anything on hostile bytes
         raise WrongIdentifier("the identifier cannot be read") from None
     return identifiers.read(identifier, root)
-
-
-def _as_ours(uid: UID) -> SOPClassCommonExtendedNegotiation:
-    item = SOPClassCommonExtendedNegotiation()
-    item.sop_class_uid, item.service_class_uid = uid, _SERVICE
-    return item

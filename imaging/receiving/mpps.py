@@ -14,6 +14,7 @@ from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.dimse_primitives import N_CREATE, N_SET
 
+from imaging.dimse import status_of
 from imaging.kos.manifest import items_of, value_of
 from imaging.publication.performed_steps import (
     NoSuchStep,
@@ -41,7 +42,6 @@ _MISSING_VALUE = 0x0121
 _RESOURCE_LIMITATION = 0x0213
 #: Error ID (0000,0903) of a step that may no longer be updated (PS3.4 F.7.2.2.3).
 _NO_LONGER_UPDATED = 0xA710
-_MAX_COMMENT = 64
 #: Most studies and instances of one step.
 _MAX_STUDIES, _MAX_INSTANCES = 100, 200_000
 #: Of type 1 when a step is made (PS3.4 table F.7.2-1), beside the studies and the status.
@@ -109,23 +109,23 @@ def _answered(take: Callable[[], None]) -> Dataset:
     try:
         take()
     except _Wrong as error:
-        return _status(error.status, str(error), error.error_id)
+        return status_of(error.status, str(error), error.error_id)
     except StepExists:
-        return _status(_DUPLICATE_INSTANCE, "a step with this SOP Instance UID exists")
+        return status_of(_DUPLICATE_INSTANCE, "a step with this SOP Instance UID exists")
     except NoSuchStep:
-        return _status(_NO_SUCH_INSTANCE, "no step with this SOP Instance UID exists")
+        return status_of(_NO_SUCH_INSTANCE, "no step with this SOP Instance UID exists")
     except StepIsFinal:
         text = "Performed Procedure Step Object may no longer be updated"
-        return _status(_PROCESSING_FAILURE, text, _NO_LONGER_UPDATED)
+        return status_of(_PROCESSING_FAILURE, text, _NO_LONGER_UPDATED)
     except NothingPerformed:
-        return _status(_MISSING_ATTRIBUTE, "a completed step needs PerformedSeriesSequence (0040,0340)")
+        return status_of(_MISSING_ATTRIBUTE, "a completed step needs PerformedSeriesSequence (0040,0340)")
     except TooManySteps:
         _log.error("a performed procedure step was refused: too many are known")
-        return _status(_RESOURCE_LIMITATION, "too many steps are known")
+        return status_of(_RESOURCE_LIMITATION, "too many steps are known")
     except Exception:
         _log.exception("a performed procedure step could not be taken")
-        return _status(_PROCESSING_FAILURE, "the log of the server says why")
-    return _status(_SUCCESS, "")
+        return status_of(_PROCESSING_FAILURE, "the log of the server says why")
+    return status_of(_SUCCESS, "")
 
 
 def _checked(uid: str) -> str:
@@ -185,13 +185,3 @@ def _demanded(said: Dataset, keyword: str) -> str:
     if not (value := value_of(said, keyword)):
         raise _Wrong(_MISSING_VALUE, f"{keyword} is empty")
     return value
-
-
-def _status(status: int, comment: str, error_id: int | None = None) -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    if comment:
-        answer.ErrorComment = comment[:_MAX_COMMENT]
-    if error_id is not None:
-        answer.ErrorID = error_id
-    return answer

@@ -18,6 +18,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_ACTION
 
+from imaging.dimse import status_of
 from imaging.instances import Instances
 from imaging.receiving.arrivals import Messages
 from xds.values import is_oid
@@ -84,12 +85,12 @@ class Commitment:
         request, messages = event.request, event.assoc.dimse
         assert isinstance(request, N_ACTION) and isinstance(messages, Messages)
         if request.RequestedSOPInstanceUID != _WELL_KNOWN:
-            return _status(_NO_SUCH_INSTANCE, "not the well-known SOP Instance of storage commitment"), None
+            return status_of(_NO_SUCH_INSTANCE, "not the well-known SOP Instance of storage commitment"), None
         if request.ActionTypeID != _REQUEST:
-            return _status(_NO_SUCH_ACTION, f"Action Type {request.ActionTypeID} is not 1"), None
+            return status_of(_NO_SUCH_ACTION, f"Action Type {request.ActionTypeID} is not 1"), None
         with self._lock:
             if self._waiting >= _MAX_WAITING or self._closing.is_set():
-                return _status(_RESOURCE_LIMITATION, "too many reports wait"), None
+                return status_of(_RESOURCE_LIMITATION, "too many reports wait"), None
             self._waiting += 1
         try:
             event_type, content = self._looked_up(event.action_information)
@@ -102,17 +103,17 @@ class Commitment:
             )
         except _Wrong as error:
             self._done()
-            return _status(_INVALID_ARGUMENT, str(error)), None
+            return status_of(_INVALID_ARGUMENT, str(error)), None
         except Exception:
             self._done()
             _log.exception("a request for storage commitment failed")
-            return _status(_PROCESSING_FAILURE, "the log of the server says why"), None
+            return status_of(_PROCESSING_FAILURE, "the log of the server says why"), None
         with self._lock:
             self._made[messages] = report
         if messages.dropped:
             # The connection has ended meanwhile, and no answer will be given.
             self.answered(messages)
-        return _status(_SUCCESS, ""), None
+        return status_of(_SUCCESS, ""), None
 
     def answered(self, messages: Messages) -> None:
         """The request that came with these messages was answered, or its connection has ended: its report may go."""
@@ -230,11 +231,3 @@ def _sent(association: Association, report: _Report) -> bool:
     answer, _ = association.send_n_event_report(report.content, report.event_type, STORAGE_COMMITMENT, _WELL_KNOWN)
     status = answer.get("Status")
     return status is not None and (status == _SUCCESS or status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116))
-
-
-def _status(status: int, comment: str) -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    if comment:
-        answer.ErrorComment = comment[:64]
-    return answer

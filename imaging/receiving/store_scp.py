@@ -22,6 +22,7 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from database.connections import DatabaseLost, is_full
+from imaging.dimse import of_service, status_of
 from imaging.instances import DifferentInstance, InstanceError, Instances, read_header
 from imaging.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from imaging.query_retrieve.service import QueryRetrieve, take_roles
@@ -37,9 +38,6 @@ _OUT_OF_RESOURCES = 0xA700
 _DOES_NOT_MATCH = 0xA900
 _CANNOT_UNDERSTAND = 0xC000
 _VERIFICATION = UID("1.2.840.10008.1.1")
-_STORAGE_SERVICE = UID("1.2.840.10008.4.2")
-#: An Error Comment (0000,0902) is LO.
-_MAX_COMMENT = 64
 #: So many connections more than associations are taken: their associations are refused with the reason.
 _MORE_CONNECTIONS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -151,7 +149,7 @@ class StoreScp:
             *([build_context(MODALITY_PERFORMED_PROCEDURE_STEP)] if self._mpps else []),
             *([*asking.contexts(), *take_roles(storage)] if asking else storage),
         ]
-        return {UID(uid): _as_storage(uid) for uid in proposed} | (asking.services() if asking else {})
+        return {UID(uid): of_service(uid) for uid in proposed} | (asking.services() if asking else {})
 
     def _store(self, event: evt.Event) -> Dataset:
         """Stores the data set of a C-STORE; its status, with a comment that says what is wrong."""
@@ -159,7 +157,7 @@ class StoreScp:
         arrival = request.DataSet if isinstance(request, C_STORE) else None
         try:
             if not isinstance(request, C_STORE) or not isinstance(arrival, Arrival):
-                return _status(_CANNOT_UNDERSTAND, "the request has no data set")
+                return status_of(_CANNOT_UNDERSTAND, "the request has no data set")
             status, comment = self._outcome(request, event.context, arrival)
         except (OSError, DatabaseLost) as error:
             _log.error("an instance could not be stored: %s", type(error).__name__)
@@ -176,7 +174,7 @@ class StoreScp:
         messages = event.assoc.dimse
         if isinstance(messages, Messages):
             messages.answers[status] += 1
-        return _status(status, comment)
+        return status_of(status, comment)
 
     def _outcome(self, request: C_STORE, context: PresentationContextTuple, arrival: Arrival) -> tuple[int, str]:
         arrival.finish()
@@ -240,13 +238,6 @@ def _proposed(contexts: Iterable[PresentationContext], *, unknown: bool) -> dict
     return found
 
 
-def _as_storage(uid: str) -> SOPClassCommonExtendedNegotiation:
-    item = SOPClassCommonExtendedNegotiation()
-    item.sop_class_uid = UID(uid)
-    item.service_class_uid = _STORAGE_SERVICE
-    return item
-
-
 def _drop(event: evt.Event) -> None:
     """The connection has ended."""
     association: Association = event.assoc
@@ -261,12 +252,3 @@ def _of_storage(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return f"{error.strerror}"
     return "it could not be written to disk" if isinstance(error, OSError) else "the database cannot be reached"
-
-
-def _status(status: int, comment: str) -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    if comment:
-        plain = comment.encode("ascii", "replace").decode().replace("\\", "/")
-        answer.ErrorComment = plain[:_MAX_COMMENT]
-    return answer
